@@ -1,0 +1,99 @@
+"""What every test shares: threads, caches of their own, data, a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+# Before numpy or torch is imported: one thread each. A second one gains
+# little on small inputs and loses much when the machine is busy.
+for _name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
+    os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+# Before lq_utils is imported, here and in every process a test starts:
+# tests never read or write the caches and results of the user.
+_SCRATCH = Path(tempfile.mkdtemp(prefix="lq-tests-"))
+os.environ["LQ_CACHE_DIR"] = str(_SCRATCH / "cache")
+os.environ["LQ_RESULTS_DIR"] = str(_SCRATCH / "results")
+
+import pytest
+
+from lq_utils.paths import data_dir
+
+CIFAR_FOLDERS = {
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Browser(NamedTuple):
+    """Paths of a Chromium-like browser and of its driver."""
+
+    binary: str
+    driver: str
+
+
+def find_browser() -> Browser | None:
+    """The first browser on PATH, if its driver is there too."""
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    return Browser(binary, driver) if binary and driver else None
+
+
+def _real_data(name: str) -> Path:
+    folder = data_dir()
+    if not (folder / CIFAR_FOLDERS[name]).is_dir():
+        pytest.skip(
+            f"REAL DATA NOT TESTED: no {CIFAR_FOLDERS[name]} in {folder}; "
+            f"'make data' downloads it"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_cifar10() -> Path:
+    """The data folder, where it holds CIFAR-10; else a loud skip."""
+    return _real_data("cifar10")
+
+
+@pytest.fixture(scope="session")
+def real_cifar100() -> Path:
+    """The data folder, where it holds CIFAR-100; else a loud skip."""
+    return _real_data("cifar100")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Browser:
+    """A browser and its driver; else a loud skip, in CI a failure."""
+    browser = find_browser()
+    if browser is None:
+        message = (
+            "BROWSER NOT TESTED: no Chromium with chromedriver on PATH; "
+            "on Debian: apt-get install chromium chromium-driver"
+        )
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return browser
+
+
+def pytest_report_header() -> list[str]:
+    """Say at the top which real things this run can test."""
+    folder = data_dir()
+    found = [n for n, f in CIFAR_FOLDERS.items() if (folder / f).is_dir()]
+    browser = find_browser()
+    return [
+        f"real data in {folder}: {', '.join(found) or 'NONE'}",
+        f"browser: {browser.binary if browser else 'NONE'}",
+    ]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the scratch folder of this test run."""
+    shutil.rmtree(_SCRATCH, ignore_errors=True)
