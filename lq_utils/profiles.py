@@ -1,0 +1,144 @@
+"""Chapters and profiles: which there are, what values they stand for.
+
+The defaults in a notebook are the quick profile; a file
+``notebooks/profiles/<profile>.yml`` maps chapters to what it changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lq_utils.parameters import (
+    ParameterError,
+    check_values,
+    load_yaml,
+    read_parameters,
+)
+from lq_utils.paths import ROOT
+from lq_utils.registry import UnknownName, did_you_mean
+
+CUSTOM = "custom"
+
+
+def notebooks_dir() -> Path:
+    """Folder of the chapters: ``$LQ_NOTEBOOKS_DIR`` or ``notebooks/``.
+
+    Introduced in chapter 1.
+    """
+    folder = os.environ.get("LQ_NOTEBOOKS_DIR")
+    return Path(folder).expanduser() if folder else ROOT / "notebooks"
+
+
+def chapters() -> list[str]:
+    """Names of the chapters, in order: files named ``NN_name.py``.
+
+    Introduced in chapter 1.
+    """
+    pattern = re.compile(r"\d\d_\w+")
+    names = (path.stem for path in notebooks_dir().glob("*.py"))
+    return sorted(name for name in names if pattern.fullmatch(name))
+
+
+def find_chapter(text: str) -> str:
+    """The chapter meant by ``"01"``, ``"1"``, its name or its file.
+
+    Raises ``UnknownName`` with the nearest name.
+
+    Introduced in chapter 1.
+    """
+    wanted = Path(text).stem if text.endswith((".py", ".ipynb")) else text
+    for name in chapters():
+        number = name.partition("_")[0]
+        if wanted in (name, number) or wanted.zfill(2) == number:
+            return name
+    known = ", ".join(chapters()) or f"none in {notebooks_dir()}"
+    raise UnknownName(
+        f"unknown chapter '{text}'"
+        f"{did_you_mean(wanted, chapters()) or ';'} known: {known}"
+    )
+
+
+def source_path(chapter: str) -> Path:
+    """The ``.py`` source of a chapter.
+
+    Introduced in chapter 1.
+    """
+    return notebooks_dir() / f"{chapter}.py"
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that have a file.
+
+    Introduced in chapter 1.
+    """
+    folder = notebooks_dir() / "profiles"
+    return sorted(path.stem for path in folder.glob("*.yml"))
+
+
+def read_profile(profile: str) -> dict[str, dict[str, Any]]:
+    """What a profile changes: chapter -> parameter -> value.
+
+    Raises ``UnknownName`` for a profile without a file, and
+    ``ParameterError`` for a file that is no such mapping.
+
+    Introduced in chapter 1.
+    """
+    path = notebooks_dir() / "profiles" / f"{profile}.yml"
+    if profile not in profile_names():
+        known = ", ".join(profile_names()) or f"none in {path.parent}"
+        raise UnknownName(
+            f"unknown profile '{profile}'"
+            f"{did_you_mean(profile, profile_names()) or ';'} known: {known}"
+        )
+    content = load_yaml(path.read_text("utf-8")) or {}
+    chapters_ = content.values() if isinstance(content, dict) else [content]
+    if not all(c is None or isinstance(c, dict) for c in chapters_):
+        raise ParameterError(
+            f"{path} must map chapters to parameters, such as "
+            "'01_class_distances: {images_per_class: 50}'"
+        )
+    return {str(name): dict(c or {}) for name, c in content.items()}
+
+
+def profile_values(chapter: str, profile: str) -> dict[str, Any]:
+    """All parameters of a chapter as a profile sets them.
+
+    Raises ``ParameterError`` for an override that the chapter lacks.
+
+    Introduced in chapter 1.
+    """
+    parameters = read_parameters(source_path(chapter))
+    changes = read_profile(profile).get(chapter, {})
+    try:
+        changes = check_values(parameters, changes)
+    except ParameterError as error:
+        raise ParameterError(
+            f"profile {profile}, chapter {chapter}: {error}"
+        ) from error
+    defaults = {p.name: p.convert(p.default) for p in parameters.values()}
+    return {**defaults, **changes, "profile": profile}
+
+
+def honest_profile(chapter: str, parameters: Mapping[str, Any]) -> str:
+    """The profile that these values are, or ``"custom"``.
+
+    Values that differ from what the declared profile says make it
+    custom, and a line is printed. A notebook that is no chapter here
+    (a copy under another name) is custom too.
+
+    Introduced in chapter 1.
+    """
+    declared = str(parameters.get("profile", CUSTOM))
+    if declared not in profile_names() or chapter not in chapters():
+        return CUSTOM
+    expected = profile_values(chapter, declared)
+    others = [k for k, v in expected.items() if parameters.get(k) != v]
+    if not others:
+        return declared
+    changes = ", ".join(f"{k}={parameters.get(k)!r}" for k in others)
+    print(f"Not the {declared} profile ({changes}): recorded as custom.")
+    return CUSTOM
