@@ -179,7 +179,9 @@ class ImageData:
     def per_class(self, n: int, seed: int = 0) -> ImageData:
         """``n`` images of every class, drawn at random, class by class.
 
-        The draw of a class depends on ``seed`` and on the class only.
+        The draw of a class depends on ``seed`` and on the class only; the
+        images drawn keep their order, so that all of a class is the same
+        for every seed.
 
         Raises:
             DataError: a class has fewer than ``n`` images.
@@ -193,7 +195,8 @@ class ImageData:
                     f"the {self.part} part; ask for 1..{len(members)}"
                 )
             rng = np.random.default_rng([seed, k])
-            rows.append(members[rng.permutation(len(members))[:n]])
+            drawn = np.sort(rng.permutation(len(members))[:n])
+            rows.append(members[drawn])
         return self.take(np.concatenate(rows))
 
     def to_tensor(
