@@ -114,11 +114,14 @@ def _cleaned(cell: NotebookNode, tags: list[str]) -> NotebookNode:
 
 
 def _is_progress(output: NotebookNode) -> bool:
-    """Whether an output is a progress bar, which is of no use on paper."""
+    """Whether an output is a progress bar, which is of no use on a page.
+
+    So is the warning that a bar could look better.
+    """
     return (
         output.output_type == "stream"
         and output.name == "stderr"
-        and ("\r" in output.text or "%|" in output.text)
+        and any(mark in output.text for mark in ("\r", "%|", "IProgress"))
     )
 
 

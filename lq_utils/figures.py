@@ -112,10 +112,9 @@ def show(fig: Figure, caption: str, alt: str, name: str) -> None:
     """
     caption, alt = _text(caption, "caption"), _text(alt, "alt")
     label = f"Figure {_number('figure', _anchor(name))}"
-    width = round(fig.get_figwidth() * _PIXELS_PER_INCH)
-    light = _image(_png(fig), alt, width, "only-light")
+    light = _image(_png(fig), alt, "only-light")
     with dark_ink(fig):
-        dark = _image(_png(fig), alt, width, "only-dark")
+        dark = _image(_png(fig), alt, "only-dark")
     plt.close(fig)
     body = (
         f'<figure class="lq-figure" id="figure-{name}" '
@@ -228,15 +227,19 @@ def _png(fig: Figure) -> bytes:
         format="png",
         dpi=2 * _PIXELS_PER_INCH,
         transparent=True,
+        bbox_inches="tight",  # nothing is cut off, whatever the layout did
+        pad_inches=0.05,
         metadata={"Software": None},
     )
     return buffer.getvalue()
 
 
-def _image(png: bytes, alt: str, width: int, variant: str) -> str:
+def _image(png: bytes, alt: str, variant: str) -> str:
     """Image element; a page without our CSS shows the light one, on white."""
     look = "background:#fff;" if variant == "only-light" else "display:none;"
     data = base64.b64encode(png).decode("ascii")
+    # The header of a PNG holds its width; two pixels make one of CSS.
+    width = int.from_bytes(png[16:20], "big") // 2
     return (
         f'<img class="{variant}" alt="{html.escape(alt)}" width="{width}" '
         f'style="{look}max-width:100%;height:auto" '

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -67,15 +67,15 @@ def class_map(
     Introduced in chapter 1.
     """
     fig, ax = plt.subplots(figsize=figsize)
-    means = np.zeros((data.num_classes, 2))
+    styles = [_style(int(group)) for group in data.superclass_of]
+    dots = np.array([to_rgb(colour) for colour, _ in styles])[data.labels]
     fade = float(np.clip(900 / len(points), 0.05, 0.5))
-    for k in range(data.num_classes):
-        colour, marker = _style(int(data.superclass_of[k]))
-        own = points[data.labels == k]
-        means[k] = x, y = own.mean(axis=0)
-        ax.scatter(
-            own[:, 0], own[:, 1], s=4, color=colour, alpha=fade, linewidths=0
-        )
+    ax.scatter(
+        points[:, 0], points[:, 1], s=4, c=dots, alpha=fade, linewidths=0
+    )
+    means = np.zeros((data.num_classes, 2))
+    for k, (colour, marker) in enumerate(styles):
+        means[k] = x, y = points[data.labels == k].mean(axis=0)
         ax.scatter(x, y, s=26, color=colour, marker=marker, zorder=3)
     ax.margins(0.03)
     ax.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
@@ -179,7 +179,11 @@ def correlation_figure(correlations: pd.DataFrame) -> Figure:
 
 
 def rows_figure(
-    runs: Mapping[str, pd.DataFrame | None], metric: str, key: str, unit: str
+    runs: Mapping[str, pd.DataFrame | None],
+    metric: str,
+    key: str,
+    unit: str,
+    log: bool = False,
 ) -> Figure:
     """One metric of several runs as dots, a line for each value of ``key``.
 
@@ -201,8 +205,8 @@ def rows_figure(
         ax.errorbar(own["value"], heights, xerr=ends, fmt="o", label=label)
     ax.set_yticks(range(len(lines)), lines)
     ax.margins(y=0.1)
-    ax.set_xlabel(unit)
-    ax.legend()
+    ax.set(xlabel=unit, xscale="log" if log else "linear")
+    fig.legend(loc="outside upper right", ncols=len(present))
     return fig
 
 

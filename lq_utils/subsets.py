@@ -165,7 +165,7 @@ def _equidistant(
             return best
     values = matrix[np.triu_indices(len(matrix), 1)]
     raise SubsetError(
-        f"no {size} classes with all pair distances in {low:g}..{high:g} "
+        f"no {size} classes with all pair distances in {low:.3g}..{high:.3g} "
         f"found in {RESTARTS} starts (the most was {len(best)}); all pairs "
         f"run from {values.min():.3g} to {values.max():.3g}, half of them "
         f"in {np.quantile(values, 0.25):.3g}..{np.quantile(values, 0.75):.3g}"

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lq_utils.data import DataError, ImageData
 from lq_utils.inference import evaluate, pick_device, to_input, top1

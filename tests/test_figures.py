@@ -106,7 +106,11 @@ def test_variants_differ_in_ink_only(
     light, dark = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(d)))) for d in data
     )
-    assert light.shape == dark.shape == (600, 800, 4)
+    assert light.shape == dark.shape
+    widths = re.findall(r'width="(\d+)"', shown[0]["text/html"])
+    assert widths == [str(light.shape[1] // 2)] * 2
+    edges = [light[0], light[-1], light[:, 0], light[:, -1]]
+    assert not any(edge[..., 3].any() for edge in edges), "cut off"
     assert (light[..., 3] == 0).mean() > 0.5, "background not transparent"
     for image, ink in ((light, INK), (dark, INK_DARK)):
         rgb = (np.asarray(to_rgb(ink)) * 255).round().astype(int)
@@ -115,6 +119,17 @@ def test_variants_differ_in_ink_only(
     blue = (np.asarray(to_rgb(figures.COLORS["blue"])) * 255).round()
     for image in (light, dark):
         assert (abs(image[..., :3] - blue).max(axis=-1) <= 1).sum() > 100
+
+
+def test_text_outside_the_figure_is_not_cut_off(
+    shown: list[dict[str, str]], run: results.Run
+) -> None:
+    fig = _figure()
+    fig.axes[0].text(-0.6, 0.5, "far to the left " * 3, ha="right")
+    figures.show(fig, "A line.", "A line.", "line")
+    data = re.findall(r"base64,([^\"]+)", shown[0]["text/html"])[0]
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert image.shape[1] > 900 and not image[:, 0, 3].any()
 
 
 def test_dark_ink_recolours_lines_but_not_text_on_cells() -> None:

@@ -92,7 +92,7 @@ def test_rows_figure_draws_each_run_and_skips_missing_ones() -> None:
     )
     ax = fig.axes[0]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["this run"]
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["this run"]
     (line,) = (c[0] for c in ax.containers)
     assert line.get_xdata().tolist() == [0.6, 0.8]
 
