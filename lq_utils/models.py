@@ -177,7 +177,7 @@ def _small_stem(network: tv.ResNet) -> nn.Module:
     """3x3 stride-1 stem without pooling: 32x32 images keep their detail."""
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out")
-    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    network.maxpool = nn.Identity()
     return network
 
 

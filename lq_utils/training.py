@@ -164,7 +164,8 @@ class _State:
         self.device = pick_device(device)
         outputs = num_outputs or data.num_classes
         self.model = build_model(model_name, outputs, seed=config.seed)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device)
+        self.model.to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(self.model, config)
         self.epoch = 0
         self.best_epoch = 0
@@ -320,8 +321,8 @@ def checkpoint_path(
         "model": model_name,
         "outputs": outputs,
         "config": asdict(config),
-        "images": hashlib.sha256(data.images).hexdigest(),
-        "labels": hashlib.sha256(data.labels).hexdigest(),
+        "images": hashlib.sha256(data.images.tobytes()).hexdigest(),
+        "labels": hashlib.sha256(data.labels.tobytes()).hexdigest(),
         "torch": torch.__version__,
         "code": inspect.getsource(_State) + inspect.getsource(crop_and_flip),
     }

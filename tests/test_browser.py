@@ -17,6 +17,7 @@ from conftest import Browser
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
 from lq_utils.pages import contents
@@ -66,11 +67,12 @@ const light = ([r, g, b]) => {
   return 0.2126 * x + 0.7152 * y + 0.0722 * z;
 };
 const behind = node => {
-  for (; node; node = node.parentElement) {
-    const color = numbers(getComputedStyle(node).backgroundColor);
-    if (color.length < 4 || color[3] > 0) return color;
-  }
-  return [255, 255, 255];
+  if (!node) return [255, 255, 255];
+  const text = getComputedStyle(node).backgroundColor;
+  const [r, g, b, alpha = 1] = numbers(text);
+  if (alpha === 1) return [r, g, b];
+  return behind(node.parentElement).map(
+    (below, k) => alpha * [r, g, b][k] + (1 - alpha) * below);
 };
 return [...document.querySelectorAll(arguments[0])].map(node => {
   const text = light(numbers(getComputedStyle(node).color));
@@ -254,12 +256,13 @@ def test_search_finds_the_chapter(
 def test_home_page_leads_to_the_first_chapter(
     driver: webdriver.Chrome, base: str
 ) -> None:
-    _open(driver, base)
+    driver.get(base)  # only sends the browser on: there is no MathJax yet
     WebDriverWait(driver, 60).until(
         lambda d: d.current_url.endswith("book/intro.html")
     )
-    driver.find_element(
-        By.CSS_SELECTOR, "nav a[href*='01_class_distances']"
+    link = "nav a[href*='01_class_distances']"
+    WebDriverWait(driver, 60).until(
+        expected_conditions.element_to_be_clickable((By.CSS_SELECTOR, link))
     ).click()
     title = WebDriverWait(driver, 60).until(
         lambda d: d.find_element(By.CSS_SELECTOR, "article h1").text

@@ -125,6 +125,7 @@ def test_text_outside_the_figure_is_not_cut_off(
     shown: list[dict[str, str]], run: results.Run
 ) -> None:
     fig = _figure()
+    fig.set_layout_engine("none")
     fig.axes[0].text(-0.6, 0.5, "far to the left " * 3, ha="right")
     figures.show(fig, "A line.", "A line.", "line")
     data = re.findall(r"base64,([^\"]+)", shown[0]["text/html"])[0]
