@@ -31,7 +31,7 @@
 # the repository (`make train` makes it). Test images are never touched.
 #
 # **Time on two cores.** smoke: about one minute; quick: about two minutes;
-# full: about two hours, nearly all of it embedding.
+# full: about two hours (an estimate), nearly all of it embedding.
 
 # %%
 import numpy as np
@@ -481,7 +481,8 @@ table(verdicts, "What the report says, what was found here.", name="verdicts")
 # %% [markdown]
 # ## Your run and the reference
 #
-# The committed reference run used the full profile. The same plot for both:
+# The reference run uses the full profile. Where its rows are committed, the
+# plot shows both runs; else this one alone.
 
 # %%
 runs = {"reference": reference, "this run": run.rows}

@@ -29,7 +29,7 @@
 # It is taken from the cache, or computed here if it is not there.
 #
 # **Time on two cores.** smoke: half a minute; quick: about one minute after
-# chapter 1; full: about ten minutes after chapter 1.
+# chapter 1; full: about ten minutes after chapter 1 (an estimate).
 
 # %%
 import numpy as np
@@ -398,8 +398,9 @@ table(verdicts, "What the report says, what was found here.", name="verdicts")
 # %% [markdown]
 # ## Your run and the reference
 #
-# The same plot for the committed reference run and for this one: the median
-# distance of each kind, with the middle eight tenths of its subsets.
+# The median distance of each kind, with the middle eight tenths of its
+# subsets: for this run and, where its rows are committed, for the reference
+# run, which uses the full profile.
 
 # %%
 reference = reference_rows("02_subset_generation")
