@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from lq_utils.augmentation import crop_and_flip, pad_for_crops
 from lq_utils.data import DataError, ImageData
 from lq_utils.inference import evaluate, pick_device, to_input, top1
 from lq_utils.models import build_model
@@ -33,8 +34,6 @@ from lq_utils.recipes import (
     learning_rate_at,
 )
 from lq_utils.splits import require_selection_part
-
-CROP_PADDING = 4
 
 
 @dataclass
@@ -51,30 +50,6 @@ class Trained:
     history: list[dict[str, float]]
     best_epoch: int
     validation_accuracy: float
-
-
-def crop_and_flip(
-    padded: np.ndarray, indices: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Random crops and horizontal flips of a batch.
-
-    Args:
-        padded: uint8 ``[N, H + 8, W + 8, 3]``, zero-padded by 4 pixels.
-        indices: int ``[B]``, the images of the batch.
-        rng: source of the offsets and flips.
-
-    Returns:
-        uint8 ``[B, H, W, 3]``.
-
-    Source: He et al. 2016, section 4.2. Introduced in chapter 1.
-    """
-    height, width = (n - 2 * CROP_PADDING for n in padded.shape[1:3])
-    offsets = rng.integers(0, 2 * CROP_PADDING + 1, size=(2, len(indices)))
-    rows = offsets[0][:, None] + np.arange(height)
-    columns = offsets[1][:, None] + np.arange(width)
-    flipped = rng.random(len(indices)) < 0.5
-    columns[flipped] = columns[flipped, ::-1]
-    return padded[indices[:, None, None], rows[:, :, None], columns[:, None]]
 
 
 def loss_of(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -172,8 +147,7 @@ class _State:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.file = checkpoint_path(model_name, data, config, outputs)
-        pad = ((0, 0), (CROP_PADDING,) * 2, (CROP_PADDING,) * 2, (0, 0))
-        self.padded = np.pad(data.images, pad) if config.augment else None
+        self.padded = pad_for_crops(data.images) if config.augment else None
 
     def out_of_patience(self) -> bool:
         patience = self.config.patience

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lq_utils.augmentation import crop_and_flip, pad_for_crops
 from lq_utils.data import DataError, ImageData, Provenance
 from lq_utils.inference import evaluate, predict, to_input, top1
 from lq_utils.recipes import (
@@ -20,7 +21,7 @@ from lq_utils.recipes import (
     image_size_at,
     learning_rate_at,
 )
-from lq_utils.training import crop_and_flip, loss_of, train
+from lq_utils.training import loss_of, train
 
 CONFIG = TrainingConfig(
     epochs=4, batch_size=8, optimizer="adam", learning_rate=0.002
@@ -177,7 +178,9 @@ def test_image_sizes_share_the_epochs_evenly() -> None:
 def test_crops_and_flips_equal_a_plain_loop() -> None:
     rng = np.random.default_rng(3)
     images = rng.integers(0, 256, size=(6, 32, 32, 3), dtype=np.uint8)
-    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    padded = pad_for_crops(images)
+    assert padded.shape == (6, 40, 40, 3)
+    np.testing.assert_array_equal(padded[:, 4:-4, 4:-4], images)
     indices = np.array([5, 0, 3, 3, 1, 2, 4, 0])
     ours = crop_and_flip(padded, indices, np.random.default_rng(9))
     draws = np.random.default_rng(9)
