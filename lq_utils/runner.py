@@ -8,6 +8,7 @@ goes on, because every finished step is cached.
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import time
@@ -184,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
+        # The kernel dies with us; its client's traceback helps nobody.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(
             "\nStopped. The same command goes on from here: finished steps "
             "are in the cache.",
