@@ -9,12 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 BOOK_TEST = 100  # images a class, CIFAR-100 book split
 BOOK_VALIDATION = 50
@@ -198,22 +194,6 @@ class ImageData:
             drawn = np.sort(rng.permutation(len(members))[:n])
             rows.append(members[drawn])
         return self.take(np.concatenate(rows))
-
-    def to_tensor(
-        self, mean: Sequence[float], std: Sequence[float]
-    ) -> torch.Tensor:
-        """Images in 0..1, normalised: float32 tensor ``[N, 3, H, W]``.
-
-        ``mean`` and ``std`` are per channel, in units of 0..1.
-        """
-        import torch
-
-        shape = (1, 3, 1, 1)
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images))
-        scaled = pixels.permute(0, 3, 1, 2).float().div_(255)
-        centre = torch.tensor(mean, dtype=torch.float32).view(shape)
-        spread = torch.tensor(std, dtype=torch.float32).view(shape)
-        return scaled.sub_(centre).div_(spread)
 
 
 @dataclass(frozen=True)

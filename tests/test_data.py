@@ -207,17 +207,6 @@ def test_per_class_is_balanced_and_repeatable() -> None:
         data.per_class(31)
 
 
-def test_to_tensor_normalises() -> None:
-    data = toy([2, 2])
-    tensor = data.to_tensor((0.5, 0.4, 0.3), (0.1, 0.2, 0.5))
-    assert tensor.shape == (4, 3, 2, 2)
-    assert tensor.dtype == torch.float32
-    expected = (data.images / 255 - [0.5, 0.4, 0.3]) / [0.1, 0.2, 0.5]
-    np.testing.assert_allclose(
-        tensor.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-6
-    )
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

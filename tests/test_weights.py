@@ -83,6 +83,11 @@ def test_references_are_the_four_of_the_book() -> None:
     ]
 
 
+def test_the_networks_that_the_chapters_load_are_committed() -> None:
+    names = {reference.name for reference in COMMITTED}
+    assert names >= {"resnet20_cifar100", "resnet20_synthetic100"}
+
+
 @pytest.mark.parametrize("reference", COMMITTED, ids=lambda r: r.name)
 def test_committed_reference_reaches_its_figure(reference: Reference) -> None:
     record = reference_record(reference.model, reference.dataset)
