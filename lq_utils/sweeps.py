@@ -1,0 +1,225 @@
+"""Sweeps: a grid of cells, each computed once, into one table of rows.
+
+A cell is a flat dict of literals. Its rows are kept under everything
+that went into them, one file a cell, so that a killed sweep goes on
+where it stopped, and a changed function starts again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from lq_utils.cache import cached
+from lq_utils.cells import (
+    Cell,
+    CellFunction,
+    Outcome,
+    SweepError,
+    cell_grid,
+    check_cells,
+    check_inputs,
+    run_cell,
+)
+from lq_utils.fingerprints import code_state
+from lq_utils.sharing import shared_folder
+
+__all__ = ["SweepError", "cell_grid", "failures", "sweep"]
+
+POOLS = 3  # how often a pool whose worker died is started again
+SHOWN = 20  # failed cells in an error message
+
+
+class _Missing(Exception):
+    """The rows of a cell are not stored yet."""
+
+
+def _outcomes(
+    function: CellFunction,
+    cells: Mapping[int, Cell],
+    folder: Path,
+    n_jobs: int,
+) -> Iterator[Outcome]:
+    """Outcomes as they come. All that knows of joblib is in here."""
+    todo = dict(cells)
+    error = details = ""
+    for _ in range(POOLS):
+        with parallel_config("loky", inner_max_num_threads=1):
+            # One cell a batch: a finished cell is never held back.
+            pool = Parallel(
+                n_jobs, batch_size=1, return_as="generator_unordered"
+            )
+        work = (delayed(run_cell)(i, function, todo[i], folder) for i in todo)
+        try:
+            with closing(pool(list(work))) as outcomes:
+                for outcome in outcomes:
+                    del todo[outcome.number]
+                    yield outcome
+        except BrokenProcessPool as broken:
+            error = f"a worker process failed: {' '.join(str(broken).split())}"
+            details = traceback.format_exc()
+            # What killed it may be first in the queue: then it is last.
+            todo = dict(reversed(todo.items()))
+    for index in todo:
+        yield Outcome(index, "", error, details)
+
+
+class _Store:
+    """The rows of finished cells on disk, as JSON."""
+
+    def __init__(self, name: str, key: Mapping[str, Any]) -> None:
+        self.name, self.key = name, dict(key)
+
+    def _cached(self, cell: Cell, compute: Callable[[], Any]) -> str:
+        key = {**self.key, "cell": cell}
+        return str(cached(self.name, key, compute)["rows"])
+
+    def get(self, cell: Cell) -> str | None:
+        """The rows of ``cell``, or None."""
+
+        def missing() -> Any:
+            raise _Missing
+
+        try:
+            return self._cached(cell, missing)
+        except _Missing:
+            return None
+
+    def put(self, cell: Cell, rows: str) -> str:
+        """Store ``rows`` in one step."""
+        return self._cached(cell, lambda: {"rows": np.array(rows)})
+
+
+def _frame(cells: list[Cell], rows: Mapping[int, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {**cell, **row}
+            for i, cell in enumerate(cells)
+            for row in json.loads(rows.get(i, "[]"))
+        ]
+    )
+
+
+def _fill(
+    store: _Store,
+    function: CellFunction,
+    cells: list[Cell],
+    shared: Mapping[str, Any],
+    n_jobs: int,
+    progress: bool,
+) -> tuple[dict[int, str], list[dict[str, Any]]]:
+    """Stored and new rows by cell, and the failed cells."""
+    found = {i: store.get(cell) for i, cell in enumerate(cells)}
+    rows = {i: text for i, text in found.items() if text is not None}
+    todo = {i: cells[i] for i in found if i not in rows}
+    failed: dict[int, dict[str, Any]] = {}
+    bar = tqdm(
+        total=len(cells),
+        initial=len(rows),
+        desc=store.name,
+        unit="cell",
+        disable=not progress,
+    )
+    if not todo:
+        bar.close()
+        return rows, []
+    with bar, shared_folder(shared) as folder:
+        for done in _outcomes(function, todo, folder, n_jobs):
+            if done.error:
+                failed[done.number] = {
+                    "cell": cells[done.number],
+                    "error": done.error,
+                    "traceback": done.traceback,
+                }
+                bar.set_postfix(failed=len(failed))
+            else:
+                rows[done.number] = store.put(cells[done.number], done.rows)
+            bar.update()
+    return rows, [failed[i] for i in sorted(failed)]
+
+
+def _message(name: str, failed: list[dict[str, Any]], of: int) -> str:
+    lines = [f"{len(failed)} of {of} cells of sweep '{name}' failed:"]
+    lines += [f"  {f['cell']}: {f['error']}" for f in failed[:SHOWN]]
+    if len(failed) > SHOWN:
+        lines += [f"  and {len(failed) - SHOWN} more"]
+    lines += ["The others are stored; the same call tries these again."]
+    return "\n".join([*lines, "The first failure:", failed[0]["traceback"]])
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells that failed in a sweep with ``keep_going=True``.
+
+    Columns: the cell's fields, ``error`` and ``traceback``.
+
+    Introduced in chapter 3.
+    """
+    found = frame.attrs.get("failures", [])
+    return pd.DataFrame(
+        [
+            {**f["cell"], "error": f["error"], "traceback": f["traceback"]}
+            for f in found
+        ]
+    )
+
+
+def sweep(
+    name: str,
+    function: CellFunction,
+    cells: Sequence[Mapping[str, Any]],
+    *,
+    shared: Mapping[str, Any] | None = None,
+    key: Mapping[str, Any] | None = None,
+    code: Sequence[Callable[..., Any]] = (),
+    n_jobs: int = 1,
+    progress: bool = True,
+    keep_going: bool = False,
+) -> pd.DataFrame:
+    """The rows of all cells, in the order of the cells.
+
+    ``function(**cell, **shared)`` returns a row (a dict) or a list of
+    them; the table holds the fields of the cell, then of the row. Each
+    cell is stored as soon as it is done, under its values, ``key``, and
+    the source and constants of ``function`` and the helpers in ``code``
+    (functions of functions are not followed: name them all). ``shared``
+    inputs, such as a model or images, are not part of that: ``key``
+    holds the fingerprint of each under the same name.
+
+    ``n_jobs`` processes (-1: one a core) work at the same time. In each,
+    and without any, a cell has one thread, a random state that depends
+    on nothing but the cell, and ``shared`` inputs of its own: the rows
+    are the same however they were computed.
+
+    Failed cells do not stop the others and are tried again by the next
+    call. Raises SweepError that lists them at the end; ``keep_going``
+    returns the other rows instead, and ``failures(table)`` lists them.
+    Also raises SweepError for cells that cannot be told apart or stored,
+    FingerprintError and SharingError as ``code_state`` and
+    ``shared_folder`` do, CacheError where the cache cannot be written.
+
+    Introduced in chapter 3.
+    """
+    shared, key, todo = dict(shared or {}), dict(key or {}), check_cells(cells)
+    states = [code_state(function, strict=True), *map(code_state, code)]
+    check_inputs(function, todo, shared, key)
+    store = _Store(name, {"key": key, "code": states})
+    rows, failed = _fill(store, function, todo, shared, n_jobs, progress)
+    table = _frame(todo, rows)
+    if failed:
+        table.attrs["failures"] = failed
+        message = _message(name, failed, len(todo))
+        if not keep_going:
+            raise SweepError(message, table, failures(table))
+        print(message, file=sys.stderr)
+    return table
