@@ -123,12 +123,21 @@ def profile_values(chapter: str, profile: str) -> dict[str, Any]:
     return {**defaults, **changes, "profile": profile}
 
 
+def is_place(name: str) -> bool:
+    """Whether a parameter only says where files lie on this machine.
+
+    Introduced in chapter 1.
+    """
+    return name.endswith("_dir")
+
+
 def honest_profile(chapter: str, parameters: Mapping[str, Any]) -> str:
     """The profile that these values are, or ``"custom"``.
 
     Values that differ from what the declared profile says make it
-    custom, and a line is printed. A notebook that is no chapter here
-    (a copy under another name) is custom too.
+    custom, and a line is printed; where files lie does not count. A
+    notebook that is no chapter here (a copy under another name) is custom
+    too.
 
     Introduced in chapter 1.
     """
@@ -136,7 +145,11 @@ def honest_profile(chapter: str, parameters: Mapping[str, Any]) -> str:
     if declared not in profile_names() or chapter not in chapters():
         return CUSTOM
     expected = profile_values(chapter, declared)
-    others = [k for k, v in expected.items() if parameters.get(k) != v]
+    others = [
+        name
+        for name, value in expected.items()
+        if parameters.get(name) != value and not is_place(name)
+    ]
     if not others:
         return declared
     changes = ", ".join(f"{k}={parameters.get(k)!r}" for k in others)

@@ -24,7 +24,7 @@ from lq_utils.cache import canonical_json
 from lq_utils.comparison import compare_with_reference
 from lq_utils.machine import machine, package_versions
 from lq_utils.paths import atomic_write, results_dir
-from lq_utils.profiles import honest_profile
+from lq_utils.profiles import honest_profile, is_place
 from lq_utils.rows import (
     COLUMNS,
     ResultError,
@@ -214,7 +214,14 @@ def start_run(
     """
     global _current
     profile = honest_profile(chapter, parameters)
-    _current = Run(chapter, {**parameters, "profile": profile}, provenance)
+    # Other machines have other paths; that one was given is all they share.
+    places = {
+        name: "given"
+        for name, value in parameters.items()
+        if value and is_place(name)
+    }
+    recorded = {**parameters, **places, "profile": profile}
+    _current = Run(chapter, recorded, provenance)
     print(
         f"{chapter} · {profile} profile · {provenance.stamp()} · "
         f"run {_current.id}"

@@ -32,6 +32,7 @@ from lq_utils.profiles import (
     CUSTOM,
     chapters,
     find_chapter,
+    is_place,
     profile_values,
     source_path,
 )
@@ -73,8 +74,8 @@ def make_plan(
 ) -> Plan:
     """Parameters of a run: defaults, then profile, then ``given``.
 
-    Values that differ from the profile's make the run ``"custom"``.
-    Raises ``ParameterError`` for unknown names and values out of range,
+    Values that differ from the profile's make the run ``"custom"``; where
+    files lie does not count. Raises ``ParameterError`` for unknown names and values out of range,
     ``DataError`` for a data set that is not there.
 
     Introduced in chapter 1.
@@ -82,7 +83,7 @@ def make_plan(
     base = profile_values(chapter, profile)
     checked = check_values(read_parameters(source_path(chapter)), given or {})
     values = {**base, **checked}
-    if values != base:
+    if any(values[k] != v for k, v in base.items() if not is_place(k)):
         values["profile"] = CUSTOM
     options.check_data(values)
     return Plan(chapter, str(values["profile"]), values)

@@ -46,13 +46,19 @@ REFERENCES = [
     Reference(
         "resnet20",
         "cifar10",
-        TrainingConfig(epochs=20, learning_rate=0.2, image_sizes=PROGRESSIVE),
+        TrainingConfig(epochs=36, learning_rate=0.2, image_sizes=PROGRESSIVE),
         0.905,
     ),
     Reference(
         "mobilenetv2_x0_5",
         "cifar100",
-        TrainingConfig(epochs=20, learning_rate=0.2, image_sizes=PROGRESSIVE),
+        # Small batches: its wide activations leave the cache at 128 images.
+        TrainingConfig(
+            epochs=20,
+            batch_size=64,
+            learning_rate=0.1,
+            image_sizes=(16, 20, 24, 32, 32),
+        ),
         0.58,
     ),
     Reference(

@@ -287,3 +287,10 @@ def test_keeping_a_reference(
     kept = reference.keep_reference(CHAPTER)
     pd.testing.assert_frame_equal(load_rows(kept), run.rows)
     assert results.reference_rows(CHAPTER) is not None
+
+
+def test_where_files_lie_is_not_recorded() -> None:
+    given = values("smoke") | {"images_dir": "/somewhere/private"}
+    run = start_run(CHAPTER, given, COPY)
+    assert run.profile == "smoke"
+    assert run.parameters["images_dir"] == "given"

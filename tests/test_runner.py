@@ -390,3 +390,10 @@ def test_faults_of_ours_show_a_traceback(
     monkeypatch.setattr(runner, "main", broken)
     with pytest.raises(ZeroDivisionError):
         main(["run", "90"])
+
+
+def test_where_files_lie_does_not_make_a_run_custom() -> None:
+    chapter = "01_class_distances"
+    plan = runner.make_plan(chapter, "smoke", {"published_dir": "/somewhere"})
+    assert plan.profile == "smoke"
+    assert plan.values["published_dir"] == "/somewhere"
