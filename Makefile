@@ -86,4 +86,4 @@ clean:  ## remove what was built (not .venv, data or cached results)
 	@rm -rf book/chapters .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean  ## remove .venv and the caches as well (not data)
-	@rm -rf $(VENV) _build
+	@rm -rf $(VENV) _build benchmarks/peers/.venv
