@@ -57,7 +57,7 @@ def paper_loop(layer: Layer) -> Tensor:
     """
     weight, x, xq, step, top = layer
     quantized = torch.zeros_like(weight)
-    error = torch.zeros(len(weight), len(x))
+    error = weight.new_zeros(len(weight), len(x))
     for t in range(weight.shape[1]):
         error += weight[:, t, None] * x[:, t]
         length = torch.linalg.vector_norm(xq[:, t]) ** 2
@@ -79,7 +79,7 @@ def straight_loop(layer: Layer) -> Tensor:
     inverse = torch.where(lengths > 0, 1 / lengths, 0)
     columns = weight.T.contiguous()
     quantized = torch.zeros_like(columns)
-    error = torch.zeros(len(weight), len(x))
+    error = weight.new_zeros(len(weight), len(x))
     for t in range(len(columns)):
         error.addr_(columns[t], rows[t])
         z = torch.mv(error, rows_q[t]) * inverse[t]
