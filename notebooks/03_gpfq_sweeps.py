@@ -30,8 +30,8 @@
 # distance matrix of {ref}`chapter 1 <ch-class-distances>`, from the cache or
 # computed here.
 #
-# **Time on two cores.** smoke: half a minute; quick: about two minutes after
-# chapter 1; full: several hours (an estimate), resumable at any moment.
+# **Time on two cores.** smoke: half a minute; quick: about three minutes after
+# chapter 1; full: about five hours (an estimate), resumable at any moment.
 
 # %%
 import numpy as np
@@ -380,7 +380,8 @@ show(
 # Is the subset's own calibration better than that with all classes? Compare
 # subset by subset, so that easy and hard ones cancel, and mind the protocol:
 # images of the own classes teach the network to *answer* with these classes,
-# which All rewards and Sub does not.
+# which All rewards and Sub does not. With $n$ subsets no $p$ falls below
+# $2^{1-n}$, and Holm's correction multiplies it: few subsets prove little.
 
 # %%
 comparisons = []
