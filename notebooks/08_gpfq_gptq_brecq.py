@@ -98,6 +98,11 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %%
+use_style()
+splits = load_dataset(dataset)
+run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
+
 # %% [markdown]
 # ## One recursion
 #
@@ -242,9 +247,6 @@ table(shown.to_frame(), "The same layer with a drifted patch.", 2)
 # training images.
 
 # %%
-use_style()
-splits = load_dataset(dataset)
-run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 trained_on = splits.provenance.dataset
 require_same_split(model, trained_on, splits.provenance)
 network = load_reference(model, trained_on)
