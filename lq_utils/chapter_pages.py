@@ -116,13 +116,13 @@ def _cleaned(cell: NotebookNode, tags: list[str]) -> NotebookNode:
 def _is_progress(output: NotebookNode) -> bool:
     """Whether an output is a progress bar, which is of no use on a page.
 
-    So is the warning that a bar could look better.
+    So are the warning that a bar could look better, and the line break
+    that ends a bar.
     """
-    return (
-        output.output_type == "stream"
-        and output.name == "stderr"
-        and any(mark in output.text for mark in ("\r", "%|", "IProgress"))
-    )
+    if output.output_type != "stream" or output.name != "stderr":
+        return False
+    marks = ("\r", "%|", "IProgress")
+    return not output.text.strip() or any(m in output.text for m in marks)
 
 
 def _with_stamp(

@@ -35,6 +35,7 @@ def ran(source: str, *outputs: NotebookNode, tags: Any = ()) -> NotebookNode:
 def notebook() -> NotebookNode:
     """An executed chapter."""
     bar = new_output("stream", name="stderr", text="\r 50%|##  | 1/2")
+    end = new_output("stream", name="stderr", text="\n")
     plain = new_output("stream", name="stderr", text="TqdmWarning: IProgress")
     warning = new_output("stream", name="stderr", text="DemoWarning: x\n")
     printed = new_output("stream", name="stdout", text="result 42\n")
@@ -46,7 +47,7 @@ def notebook() -> NotebookNode:
             ran("# Parameters\nseed = 3", tags=["injected-parameters"]),
             ran("# checked\nparameters = check_parameters(globals())"),
             new_markdown_cell("## Experiment"),
-            ran("print('result 42')", bar, plain, warning, printed),
+            ran("print('result 42')", bar, end, end, plain, warning, printed),
         ],
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3"},
