@@ -392,7 +392,10 @@ def test_faults_of_ours_show_a_traceback(
         main(["run", "90"])
 
 
-def test_where_files_lie_does_not_make_a_run_custom() -> None:
+def test_where_files_lie_does_not_make_a_run_custom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LQ_NOTEBOOKS_DIR", raising=False)
     chapter = "01_class_distances"
     plan = runner.make_plan(chapter, "smoke", {"published_dir": "/somewhere"})
     assert plan.profile == "smoke"
