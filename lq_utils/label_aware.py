@@ -13,25 +13,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from lq_utils import (
-    activations,
-    alphabets,
-    calibration,
-    feedback,
-    fine_tuning,
-    grams,
-    grids,
-    lockstep,
-    refine,
-    scale_rules,
-    scales,
-    shifts,
-    solvers,
-    walk,
-    zero_dead,
-)
-from lq_utils import gpfq as gpfq_module
+from lq_utils import fine_tuning, zero_dead
 from lq_utils.calibration import calibration_set, noise_set, subset_accuracy
+from lq_utils.engine import ENGINE
 from lq_utils.fine_tuning import fine_tune
 from lq_utils.graph import trace, weight_matrix
 from lq_utils.images import ImageData
@@ -268,20 +252,7 @@ def fine_tuned_rows(
 # Everything a cell's rows depend on: the sweep's cache looks at their text.
 CODE: tuple[Any, ...] = (
     sys.modules[__name__],
-    calibration,
-    feedback,
     fine_tuning,
-    gpfq_module,
-    grams,
-    grids,
-    alphabets,
-    lockstep,
-    refine,
-    scale_rules,
-    scales,
-    shifts,
-    solvers,
-    walk,
-    activations,
     zero_dead,
+    *ENGINE,
 )

@@ -71,13 +71,14 @@ def quantize(
         plan: what to do with every layer.
         images: calibration images, float32 ``[M, channels, height,
             width]``, normalised as the network wants them.
-        seed: of the drawn patches.
+        seed: of the images drawn where ``patch_fraction`` is below 1.
         fold: fold batch normalisation into the layers first.
         bias_correction: shift each layer's bias so that the mean output
             of every channel is the original one.
         reestimate_batch_norm: take the statistics of the normalisations
             that are left from the quantized network.
-        patch_fraction: share of the patches in the Gram matrices.
+        patch_fraction: share of the patches in the Gram matrices: those
+            of that share of each batch's images, drawn for every layer.
         batch_size: images that pass a layer together.
         memory_mib: activations beyond this many MiB go to a temporary
             file.

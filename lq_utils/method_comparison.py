@@ -7,6 +7,7 @@ equal number of levels.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,18 +17,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from lq_utils.artifact import size_report
-from lq_utils.feedback import feedback_sweep
-from lq_utils.gpfq import gpfq
-from lq_utils.gptq import gptq, qronos
+from lq_utils.engine import ENGINE
 from lq_utils.images import ImageData
 from lq_utils.inference import predict
 from lq_utils.lockstep import Quantized, quantize
 from lq_utils.plans import Plan
 from lq_utils.reconstruction import Reconstructed, reconstruct
-from lq_utils.refine import polish, search_scale
 from lq_utils.registry import Registry
-from lq_utils.scales import fit_grid
-from lq_utils.solvers import solve_layer
 
 QUANTIZER = "symmetric"  # 2^b levels for "b bits", for every method
 POLISH = 3  # sweeps of coordinate descent
@@ -149,20 +145,7 @@ def _brecq(model: nn.Module, images: Tensor, budget: Budget) -> Quantized:
 
 
 # What decides the rows besides the cell: a sweep keeps their source.
-CODE: tuple[Callable[..., Any], ...] = (
-    one_pass,
-    learnt,
-    quantize,
-    solve_layer,
-    search_scale,
-    fit_grid,
-    polish,
-    feedback_sweep,
-    gpfq,
-    gptq,
-    qronos,
-    reconstruct,
-)
+CODE: tuple[Any, ...] = (sys.modules[__name__], *ENGINE)
 
 
 def pack_hits(hits: np.ndarray) -> str:

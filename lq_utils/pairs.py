@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, fx, nn
 from lq_utils.adaround import ReconstructionError
 from lq_utils.blocks import Block, extract
 from lq_utils.grams import GramCollector, Statistics
-from lq_utils.graph import weight_matrix
+from lq_utils.graph import layer_of
+from lq_utils.output_gap import OutputGap
 
 FORWARD_BATCH = 64  # images that pass a block together
 
@@ -134,8 +134,8 @@ class Pair:
         outputs: dict[str, Tensor] = {}
         gaps = {
             name: OutputGap(
-                self.original.get_submodule(name),
-                self.quantized.get_submodule(name),
+                layer_of(self.original, name),
+                layer_of(self.quantized, name),
             )
             for name in layers
         }
@@ -181,46 +181,3 @@ def _watching(
                 handle = module.register_forward_hook(after(name))
             stack.callback(handle.remove)
         yield
-
-
-@dataclass
-class OutputGap:
-    """Outputs of a layer in both networks, compared batch by batch.
-
-    The relative error is that of the lockstep calibration: the norm of
-    the difference over the norm of the original output without its bias.
-    """
-
-    original: nn.Module
-    quantized: nn.Module
-
-    def __post_init__(self) -> None:
-        self.difference, self.energy, self.count = 0.0, 0.0, 0
-        self.shift: Tensor | float = 0.0
-
-    def add(self, y: Tensor, seen: Tensor) -> None:
-        """Add a batch of outputs, original and quantized."""
-        if isinstance(self.original, nn.Conv2d):
-            y, seen = y.movedim(1, -1), seen.movedim(1, -1)
-        gap = (y - seen).flatten(0, -2)
-        bias = self.original.bias
-        plain = y - bias if isinstance(bias, Tensor) else y
-        self.difference += float(gap.square().sum())
-        self.energy += float(plain.square().sum())
-        self.shift = self.shift + gap.sum(dim=0).double()
-        self.count += len(gap)
-
-    def relative_error(self) -> float:
-        """0 where the original layer returns its bias only."""
-        energy = self.energy
-        return (self.difference / energy) ** 0.5 if energy else 0.0
-
-    def correct_bias(self) -> None:
-        """Give every channel of the quantized layer its original mean."""
-        assert isinstance(self.shift, Tensor)
-        mean = (self.shift / self.count).to(weight_matrix(self.quantized))
-        bias = self.quantized.bias
-        if isinstance(bias, Tensor):
-            bias.add_(mean)
-        else:
-            self.quantized.bias = nn.Parameter(mean, requires_grad=False)

@@ -37,18 +37,10 @@ from lq_utils.lockstep import Quantized, check_images
 from lq_utils.pairs import Pair, Values, run_batches
 from lq_utils.plans import Plan
 from lq_utils.solvers import dead_columns, solve_layer
+from lq_utils.walk import Row
 
 UNITS = {"block": residual_blocks, "layer": layer_blocks}
-LAYER_COLUMNS = (
-    "layer",
-    "bits",
-    "levels",
-    "relative_error",
-    "dead_columns",
-    "forward_s",
-    "gram_s",
-    "solve_s",
-)
+LAYER_COLUMNS = tuple(Row.__annotations__)
 BLOCK_COLUMNS = "block", "layers", "weights", "loss_nearest", "loss", "moved"
 
 

@@ -22,6 +22,7 @@ from lq_utils.graph import (
     weight_matrix,
 )
 from lq_utils.grids import Grid, alphabet
+from lq_utils.output_gap import OutputGap
 from lq_utils.solvers import dead_columns, solve_layer
 
 if TYPE_CHECKING:
@@ -172,26 +173,20 @@ class Walk:
 
     def _finish_layer(self, node: fx.Node, stream: Stream) -> None:
         """Measure the layer's output error; correct its bias if asked."""
-        module = layer_of(self.quantized, node.target)
-        bias = layer_of(self.original, node.target).bias
-        dim = 1 if isinstance(module, nn.Conv2d) else -1
-        difference, energy, count = 0.0, 0.0, 0
-        shift = torch.zeros(weight_matrix(module).shape[0]).double()
+        gap = OutputGap(
+            layer_of(self.original, node.target),
+            layer_of(self.quantized, node.target),
+        )
         for y, seen in zip(stream.original, stream.quantized):
-            gap = y - seen
-            difference += float(gap.square().sum())
-            plain = y if bias is None else y - _along(bias, dim, y.ndim)
-            energy += float(plain.square().sum())
-            shift += _channel_sum(gap, dim).double()
-            count += gap.numel() // len(shift)
+            gap.add(y, seen)
         row = self.rows[-1]
-        row.relative_error = (difference / energy) ** 0.5 if energy else 0.0
+        row.relative_error = gap.relative_error()
         row.forward_s, self.forward_s = self.forward_s, 0.0
         if self.options.bias_correction:
-            mean = (shift / count).to(stream.quantized[0])
-            _add_to_bias(module, mean)
+            added = gap.correct_bias()
+            dim = 1 if isinstance(gap.original, nn.Conv2d) else -1
             for seen in stream.quantized:
-                seen.add_(_along(mean, dim, seen.ndim))
+                seen.movedim(dim, -1).add_(added)
 
     def _is_batch_norm(self, node: fx.Node) -> bool:
         return (
@@ -210,10 +205,10 @@ class Walk:
         assert isinstance(module, BATCH_NORMS)
         batches = stream.quantized
         count = sum(x.numel() for x in batches) // batches[0].shape[1]
-        total = sum(_channel_sum(x, 1).double() for x in batches)
+        total = sum(_channel_sum(x).double() for x in batches)
         mean = (total / count).to(batches[0])
         square = sum(
-            _channel_sum((x - _along(mean, 1, x.ndim)).square(), 1).double()
+            _channel_sum((x.movedim(1, -1) - mean).movedim(-1, 1).square())
             for x in batches
         )
         if module.running_mean is None or module.running_var is None:
@@ -246,17 +241,5 @@ def _operation(
     return run
 
 
-def _channel_sum(x: Tensor, dim: int) -> Tensor:
-    return x.transpose(0, dim).flatten(1).sum(dim=1)
-
-
-def _along(values: Tensor, dim: int, ndim: int) -> Tensor:
-    """``[C]`` shaped to be added along dimension ``dim`` of ``ndim``."""
-    return values if dim == -1 else values.view(-1, *[1] * (ndim - 2))
-
-
-def _add_to_bias(module: nn.Conv2d | nn.Linear, shift: Tensor) -> None:
-    if module.bias is None:
-        module.bias = nn.Parameter(shift, requires_grad=False)
-    else:
-        module.bias.add_(shift)
+def _channel_sum(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).flatten(1).sum(dim=1)

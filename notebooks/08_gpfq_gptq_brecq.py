@@ -29,8 +29,8 @@
 # **Inputs.** The reference network, which is part of the repository.
 # Training images calibrate. Test images report, and choose nothing.
 #
-# **Time on two cores.** smoke: half a minute; quick: about two minutes;
-# full: several hours (an estimate). The quick profile gives every method a
+# **Time on two cores.** smoke: one minute; quick: a few minutes (an
+# estimate); full: several hours (an estimate). The quick profile gives every method a
 # small budget, few images and few steps; the full one is the fair trial.
 
 # %%

@@ -1,0 +1,59 @@
+"""The modules that decide what a quantized network is.
+
+A sweep whose cells quantize keeps their source text in its key, so that
+no row outlives a change of a solver.
+"""
+
+from typing import Any
+
+from lq_utils import (
+    activations,
+    adaround,
+    alphabets,
+    blocks,
+    calibration,
+    feedback,
+    gpfq,
+    gptq,
+    grams,
+    graph,
+    grids,
+    lockstep,
+    output_gap,
+    pairs,
+    plan_rows,
+    plans,
+    reconstruction,
+    refine,
+    scale_rules,
+    scales,
+    shifts,
+    solvers,
+    walk,
+)
+
+ENGINE: tuple[Any, ...] = (
+    activations,
+    adaround,
+    alphabets,
+    blocks,
+    calibration,
+    feedback,
+    gpfq,
+    gptq,
+    grams,
+    graph,
+    grids,
+    lockstep,
+    output_gap,
+    pairs,
+    plan_rows,
+    plans,
+    reconstruction,
+    refine,
+    scale_rules,
+    scales,
+    shifts,
+    solvers,
+    walk,
+)
