@@ -30,6 +30,7 @@ from lq_utils import (
     shifts,
     solvers,
     walk,
+    wide,
 )
 
 ENGINE: tuple[Any, ...] = (
@@ -56,4 +57,5 @@ ENGINE: tuple[Any, ...] = (
     shifts,
     solvers,
     walk,
+    wide,
 )

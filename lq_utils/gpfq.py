@@ -154,7 +154,7 @@ def gpfq_patches(
     quantized: Tensor,
     analog: Tensor,
     grid: Grid,
-    block: int = BLOCK,
+    block: int = 2 * BLOCK,
 ) -> Tensor:
     """GPFQ from the patches ``[m, N]`` themselves, block by block.
 
@@ -175,12 +175,15 @@ def gpfq_patches(
     result = []
     for start in range(0, weight.shape[1], block):
         columns = slice(start, start + block)
-        x, w = quantized[:, columns], weight[:, columns].T
-        original = analog[:, columns]
-        hessian, cross = x.T @ x, x.T @ original
+        w = weight[:, columns].T
+        x = quantized[:, columns]
+        # Side by side, so that both pass the memory once for each product.
+        both = torch.cat([x, analog[:, columns] - x], dim=1)
+        x = both[:, : len(w)]
+        hessian, drift = (x.T @ both).split(len(w), dim=1)
         alive = hessian.diagonal() > DEAD * most
         share = (alive / torch.where(alive, hessian.diagonal(), 1.0))[:, None]
-        pull = x.T @ away + (cross - hessian).tril() @ w
+        pull = x.T @ away + drift.tril() @ w
         names = torch.arange(start, start + len(w))
         q = feedback_sweep(
             (w + share * pull)[None],
@@ -189,6 +192,6 @@ def gpfq_patches(
             rounding,
             names,
         )[0]
-        away.addmm_(original, w).addmm_(x, q, alpha=-1)
+        away.addmm_(both, torch.cat([w - q, w]))
         result.append(q)
     return torch.cat(result).T.contiguous()

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from tqdm import tqdm
 
 from lq_utils.activations import Batches, Stream
-from lq_utils.grams import GramCollector
+from lq_utils.grams import GramCollector, Statistics
 from lq_utils.graph import (
     layer_of,
     layer_table,
@@ -24,6 +24,7 @@ from lq_utils.graph import (
 from lq_utils.grids import Grid, alphabet
 from lq_utils.output_gap import OutputGap
 from lq_utils.solvers import dead_columns, solve_layer
+from lq_utils.wide import cheaper_on_patches, solve_on_patches
 
 if TYPE_CHECKING:
     from lq_utils.plans import Plan
@@ -155,21 +156,32 @@ class Walk:
         layer = self.plans[name]
         a = alphabet(layer.quantizer, layer.bits or 0)
         row = Row(name, layer.bits or 0, a.count)
-        started = time.perf_counter()
+        whole = self.options.patch_fraction == 1
+        if whole and cheaper_on_patches(module, layer, stream.quantized):
+            started = time.perf_counter()
+            grid, weight, row.dead_columns = solve_on_patches(
+                module, layer, stream.quantized, stream.original
+            )
+        else:
+            started = time.perf_counter()
+            statistics = self._statistics(module, stream)
+            row.gram_s = time.perf_counter() - started
+            started = time.perf_counter()
+            row.dead_columns = dead_columns(statistics)
+            original = weight_matrix(module)
+            grid, weight = solve_layer(original, statistics, layer)
+        row.solve_s = time.perf_counter() - started
+        set_weight_matrix(module, weight)
+        self.grids[name] = grid
+        self.rows.append(row)
+
+    def _statistics(self, module: nn.Module, stream: Stream) -> Statistics:
         collector = GramCollector(
             module, self.options.patch_fraction, self.options.generator
         )
         for x, analog in zip(stream.quantized, stream.original):
             collector.add(x, analog)
-        statistics = collector.statistics()
-        row.gram_s = time.perf_counter() - started
-        started = time.perf_counter()
-        row.dead_columns = dead_columns(statistics)
-        grid, weight = solve_layer(weight_matrix(module), statistics, layer)
-        row.solve_s = time.perf_counter() - started
-        set_weight_matrix(module, weight)
-        self.grids[name] = grid
-        self.rows.append(row)
+        return collector.statistics()
 
     def _finish_layer(self, node: fx.Node, stream: Stream) -> None:
         """Measure the layer's output error; correct its bias if asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from lq_utils.graph import (
 )
 from lq_utils.lockstep import CalibrationError, quantize
 from lq_utils.models import build_model
+from lq_utils.plan_rows import LayerPlan
 from lq_utils.plans import Plan, PlanError
 from lq_utils.solvers import solve_layer
+from lq_utils.wide import cheaper_on_patches
 
 
 class Small(nn.Module):
@@ -114,6 +117,32 @@ def test_lockstep_is_the_walk_from_the_start(
             weight_matrix(got.model.get_submodule(info.name)),
             weight_matrix(expected.get_submodule(info.name)),
         )
+
+
+@pytest.mark.parametrize("scale", ["max", "output"])
+def test_wide_layers_are_solved_on_their_patches(scale: str) -> None:
+    torch.manual_seed(2)
+    layers = [nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(8 * 81, 4)).double().eval()
+    x = images()
+    plan = Plan.uniform(model, 3, solver="gpfq", scale=scale)
+    got = quantize(model, plan, x, batch_size=3)
+    expected = one_layer_at_a_time(model, plan, x)
+    torch.testing.assert_close(got.model(x), expected(x))
+    on_grams = got.layers["gram_s"] > 0
+    assert list(on_grams) == [True, scale == "output"]
+
+
+def test_wide_layers_of_many_patches_keep_gram_matrices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, x = nn.Linear(648, 4), [torch.zeros(3, 648), torch.zeros(2, 648)]
+    row = LayerPlan("any", 3, solver="gpfq", scale="max")
+    assert cheaper_on_patches(module, row, x)
+    assert not cheaper_on_patches(module, replace(row, polish=1), x)
+    assert not cheaper_on_patches(nn.Linear(648, 500), row, x)
+    monkeypatch.setattr("lq_utils.wide.MOST_BYTES", 2 * 5 * 648 * 4 - 1)
+    assert not cheaper_on_patches(module, row, x)
 
 
 def test_every_weight_lies_on_its_grid() -> None:
