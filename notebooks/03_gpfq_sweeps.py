@@ -57,7 +57,7 @@ from lq_utils.grams import gram_statistics
 from lq_utils.graph import layer_table
 from lq_utils.grids import alphabet
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, reference_rows, start_run
+from lq_utils.results import compare_with_reference, start_run
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import gpfq
 from lq_utils.sweeps import sweep
@@ -68,6 +68,7 @@ dataset: str = "auto"  # auto|cifar100|synthetic100|imagefolder:*; the data
 seed: int = 0  # 0..1000000; draws images, subsets, patches
 model: str = "resnet20"  # resnet20|mobilenetv2_x0_5|*; the network
 weights_file: str = ""  # any; weights of your own, else the committed ones
+train_epochs: int = 0  # 0..300; trains a network without weights; hours
 images_per_class: int = 25  # 10..450; for the distances, as in chapter 1
 backbone: str = "efficientnet_lite0"  # efficientnet_lite0|resnet50|pixels; net
 image_size: int = 96  # 32..256; pixels a side after enlarging, as chapter 1
@@ -77,11 +78,11 @@ targets: int = 2  # 0..100; subsets with evenly spaced medians, 0 or from 2
 few_subsets: int = 2  # 1..100; subsets for the costly and the single knobs
 bits: list[int] = [2, 4]  # each 1..32; bits of the study; time alike
 calibrations: list[str] = ["another", "all", "many", "noise"]  # any; controls
-images: int = 128  # 8..5000; calibration images
+images: int = 64  # 8..5000; calibration images
 many_images: int = 256  # 8..45000; calibration images of "many"
 draws: int = 1  # 1..20; calibration sets for each network; time alike
-patch_fraction: float = 0.25  # 0.01..1; share of images in Gram matrices
-test_per_class: int = 50  # 5..100; test images a class; width of intervals
+patch_fraction: float = 1.0  # 0.01..1; share of images in Gram matrices
+test_per_class: int = 30  # 5..100; test images a class; width of intervals
 tune_steps: int = 30  # 1..100000; steps of fine-tuning, 64 images each
 tune_rate: float = 0.001  # 0.000001..0.1; learning rate of fine-tuning
 tune_layers: str = "last"  # all|last; fine-tune the network or its last layer
@@ -96,15 +97,27 @@ parameters = check_parameters(globals())
 # ## Data and network
 #
 # The network must have been trained with the split that is loaded here; else
-# its test images might be among its training images. For an architecture
-# without committed weights the next cell says how to make them.
+# its test images might be among its training images. An architecture without
+# committed weights takes a `weights_file` of yours, or is trained for
+# `train_epochs`; with neither, the next cell shows the reference run's rows
+# and ends the chapter.
 
 # %%
 use_style()
 splits = load_dataset(dataset)
 run = start_run("03_gpfq_sweeps", parameters, splits.provenance)
-network = study.find_network(model, splits.provenance, weights_file)
+network = study.find_network(model, splits, weights_file, train_epochs)
 tested = splits.test.per_class(test_per_class, seed)
+
+# %% [markdown]
+# What will be quantized, and what will not? A plan has a row for each
+# convolution and linear layer that the tracer finds (attention projections
+# and the layers of transformer blocks are linear layers too). Whatever else
+# has parameters stays in floating point.
+
+# %%
+layers = layer_table(network)
+table(study.coverage(network), f"Parameters of {model}: who is in a plan.", 4)
 
 # %% [markdown]
 # ## GPFQ by hand
@@ -207,7 +220,6 @@ table(names, "Number of levels. The published GPFQ is mid-tread.")
 # convolution has far more patches than columns, so they do not apply here.
 
 # %%
-layers = layer_table(network)
 middle = layers[len(layers) // 2]
 few = calibration_set(splits.train, min(images, 64), seed)
 weight, inputs = lb.layer_patches(network, middle.name, few, 1000, seed)
@@ -751,14 +763,11 @@ for row in rest[rest["draw"] == seed].to_dict("records"):
 
 # %%
 run.save()
-reference = reference_rows("03_gpfq_sweeps")
 comparison = compare_with_reference(run.rows, "03_gpfq_sweeps")
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
-if reference is not None:
-    kept = reference["metric"].isin(["accuracy", "original"])
-    table(reference[kept], "The reference run's accuracies.", name="reference")
+study.show_reference("03_gpfq_sweeps", ["accuracy", "original"])
 
 # %% [markdown]
 # ## Exercises

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from lq_utils.calibration import calibration_set, subset_accuracy
 from lq_utils.grams import Statistics, gram_statistics
 from lq_utils.graph import trace, weight_matrix
 from lq_utils.grids import alphabet
-from lq_utils.images import ImageData, Provenance
+from lq_utils.images import ImageData, Provenance, Splits
 from lq_utils.inference import predict
 from lq_utils.label_aware import (
     METHODS,
@@ -30,9 +32,10 @@ from lq_utils.label_aware import (
 )
 from lq_utils.models import build_model
 from lq_utils.registry import UnknownName
+from lq_utils.rows import COLUMNS
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import SolverError, gpfq
-from lq_utils.study import find_network, own_cells, shared_cells
+from lq_utils.study import coverage, find_network, own_cells, shared_cells
 from lq_utils.sweeps import sweep
 from lq_utils.weights import WeightsError, save_weights
 from lq_utils.zero_dead import gpfq_zero_dead
@@ -274,13 +277,62 @@ def test_network_from_a_file_of_ones_own(tmp_path: Path):
     path = tmp_path / "own.safetensors"
     record = {"num_outputs": 2, "class_names": ["a", "b"]}
     save_weights(path, model, "quantnet", record)
-    found = find_network("quantnet", TRAIN.provenance, str(path))
+    found = find_network("quantnet", splits_of(TRAIN), str(path))
     for a, b in zip(model.parameters(), found.parameters(), strict=True):
         assert torch.equal(a, b)
     assert json.loads(path.with_suffix(".json").read_text()) == record
 
 
+def splits_of(data: ImageData) -> Splits:
+    parts = ("train", "validation", "test")
+    return Splits(*(replace(data, part=part) for part in parts))
+
+
 def test_network_without_weights_says_what_to_do():
-    with pytest.raises(WeightsError, match="train_one") as error:
-        find_network("vgg16", TRAIN.provenance)
-    assert "Reference('vgg16', 'made'" in str(error.value)
+    with pytest.raises(WeightsError, match="train_epochs"):
+        find_network("vgg16", splits_of(TRAIN))
+
+
+def test_network_without_weights_is_trained_when_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LQ_CACHE_DIR", str(tmp_path))
+    large = replace(TRAIN, images=TRAIN.images.repeat(4, 1).repeat(4, 2))
+    found = find_network("quantnet", splits_of(large), epochs=1)
+    fresh = build_model("quantnet", TRAIN.num_classes)
+    pairs = zip(found.parameters(), fresh.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs)
+    assert list((tmp_path / "training").glob("quantnet-*.pt"))
+
+
+def test_reference_rows_are_shown_without_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lq_utils.rows.REFERENCE", tmp_path)
+    folder = tmp_path / "03_gpfq_sweeps"
+    folder.mkdir()
+    empty = dict.fromkeys(COLUMNS, "") | {"keys": "{}", "n": "1", "seed": "0"}
+    rows = [
+        empty | {"metric": "accuracy", "value": "71.25"},
+        empty | {"metric": "slope", "value": "0.5"},
+    ]
+    pd.DataFrame(rows).to_csv(folder / "rows.csv", index=False)
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        "lq_utils.figures.display", lambda data, **_: shown.append(data)
+    )
+    with pytest.raises(WeightsError):
+        find_network("vgg16", splits_of(TRAIN))
+    page = shown[0]["text/html"]
+    assert "71.25" in page and "slope" not in page
+
+
+def test_coverage_counts_every_parameter():
+    rows = coverage(build_model("quantnet", 1)).set_index("kind")
+    assert rows["parameters"].to_dict() == {
+        "weights of conv layers, quantized": 864 + 18_432,
+        "weights of linear layers, quantized": 524_288 + 2_048 + 16,
+        "bias of Conv2d, kept": 32 + 64,
+        "bias of Linear, kept": 128 + 16 + 1,
+    }
+    assert rows["share"].sum() == pytest.approx(1)
