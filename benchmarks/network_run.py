@@ -40,15 +40,9 @@ def _quantize(
         quantizer="narrow",
         granularity="channel",
         scale="output",
-        solver="gpfq",
+        solver="qronos",
     )
-    return quantize(
-        model,
-        plan,
-        images,
-        patch_fraction=FRACTIONS[method],
-        batch_size=settings["batch_size"],
-    )
+    return quantize(model, plan, images, patch_fraction=FRACTIONS[method])
 
 
 def run(folder: Path, method: str, draw: int) -> dict[str, Any]:
