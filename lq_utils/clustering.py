@@ -75,7 +75,7 @@ def nearest_centroid(values: Tensor, centroids: Tensor) -> Tensor:
     # In float64 the middle of two float32 numbers is none of the two.
     wide = centroids.double()
     middles = (wide[1:] + wide[:-1]) / 2
-    return torch.bucketize(values.double(), middles)
+    return torch.bucketize(values.double().contiguous(), middles)
 
 
 def cluster_weights(

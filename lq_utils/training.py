@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def train(
 
     Introduced in chapter 1.
     """
-    _check_parts(train_data, validation_data)
+    check_parts(train_data, validation_data)
     state = _State(model_name, train_data, config, device, num_outputs)
     state.resume()
     epochs = range(state.epoch, config.epochs)
@@ -113,7 +113,11 @@ def train(
     return Trained(state.model, state.history, state.best_epoch, best)
 
 
-def _check_parts(train_data: ImageData, validation_data: ImageData) -> None:
+def check_parts(train_data: ImageData, validation_data: ImageData) -> None:
+    """Raise DataError for a test part, or for other classes in one part.
+
+    Introduced in chapter 1.
+    """
     for data in (train_data, validation_data):
         require_selection_part(data)
     if train_data.num_classes != validation_data.num_classes:
@@ -257,17 +261,32 @@ class _State:
         tqdm.write(f"going on after epoch {self.epoch} ({self.file.name})")
 
 
+# For trainings of other networks. Its own name stays: checkpoints are
+# found by the source of the class.
+TrainingState = _State
+
+
 def _optimizer(
     model: nn.Module, config: TrainingConfig
 ) -> torch.optim.Optimizer:
+    return make_optimizer(model.parameters(), config)
+
+
+def make_optimizer(
+    parameters: Iterable[Any], config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """The optimizer of a configuration, for parameters or groups of them.
+
+    Introduced in chapter 1.
+    """
     if config.optimizer == "adam":
         return torch.optim.Adam(
-            model.parameters(),
+            parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
     return torch.optim.SGD(
-        model.parameters(),
+        parameters,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
