@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,60 +38,15 @@ from lq_utils.calibration import calibration_set
 from lq_utils.data import ImageData
 from lq_utils.onnx_files import OnnxError, quiet, read_onnx, write_onnx
 from lq_utils.onnx_weights import store_integer_weights
-from lq_utils.registry import Registry
+from lq_utils.scheme_registry import (
+    SCHEMES,
+    Scheme,
+    register_scheme,
+)
+
+__all__ = ["SCHEMES", "Scheme", "compress", "register_scheme"]
 
 CALIBRATION_BATCH = 50
-
-# (float32 file, file to write, calibration inputs float32 [n, 3, H, W])
-Maker = Callable[[Path, Path, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a file is compressed; calling it as ``make`` does that.
-
-    ``weights`` and ``activations`` say in words what they are stored as
-    and rounded to, ``measured`` whether the arithmetic is real (see the
-    module).
-
-    Introduced in chapter 4.
-    """
-
-    name: str
-    weights: str
-    activations: str
-    measured: bool
-    make: Maker
-
-    def __call__(self, source: Path, target: Path, inputs: Tensor) -> None:
-        self.make(source, target, inputs)
-
-
-SCHEMES: Registry[Scheme] = Registry("scheme")
-
-
-def register_scheme(
-    name: str,
-    *,
-    weights: str,
-    activations: str,
-    measured: bool,
-    replace: bool = False,
-) -> Callable[[Maker], Maker]:
-    """Decorator that adds a function as the scheme called ``name``.
-
-    The function gets the path of a float32 file, the path to write and
-    calibration inputs. Raises RegistryError where the name is taken.
-
-    Introduced in chapter 4.
-    """
-
-    def add(make: Maker) -> Maker:
-        scheme = Scheme(name, weights, activations, measured, make)
-        SCHEMES.register(name, replace=replace)(scheme)
-        return make
-
-    return add
 
 
 def compress(
