@@ -68,7 +68,7 @@ def inference_cost(
         CostError: images that do not fit, unknown layers, or widths out
             of 1 ... 64.
 
-    Source: bit operations as in Baskin et al. 2021, UNIQ, section 4 (there
+    Source: bit operations as in Baskin et al. 2021, UNIQ (there
     with the additions). Introduced in chapter 4.
     """
     counts = _counts(model, image_shape)
