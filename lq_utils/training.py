@@ -150,7 +150,7 @@ class _State:
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
-        self.file = checkpoint_path(model_name, data, config, outputs)
+        self.file = checkpoint_path(model_name, self.model, data, config)
         self.padded = pad_for_crops(data.images) if config.augment else None
 
     def out_of_patience(self) -> bool:
@@ -301,18 +301,20 @@ def _autocast(device: torch.device) -> Any:
 
 
 def checkpoint_path(
-    model_name: str, data: ImageData, config: TrainingConfig, outputs: int
+    model_name: str, model: nn.Module, data: ImageData, config: TrainingConfig
 ) -> Path:
     """Where the checkpoint of exactly this training lies.
 
-    The name holds everything that decides the weights: network, data,
-    configuration, library version and the code of the training step.
+    The name holds everything that decides the weights: network and its
+    code, data, configuration, library version and the code of the
+    training step.
 
     Introduced in chapter 1.
     """
     key = {
         "model": model_name,
-        "outputs": outputs,
+        "modules": str(model),
+        "forward": _own_code(model),
         "config": asdict(config),
         "images": hashlib.sha256(data.images.tobytes()).hexdigest(),
         "labels": hashlib.sha256(data.labels.tobytes()).hexdigest(),
@@ -322,3 +324,22 @@ def checkpoint_path(
     text = json.dumps(key, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return cache_dir() / "training" / f"{model_name}-{digest}.pt"
+
+
+def _own_code(model: nn.Module) -> list[str]:
+    """What the modules' classes do, those of torch left out."""
+    kinds = {type(module) for module in model.modules()}
+    return sorted(
+        _source(function)
+        for kind in kinds
+        if not kind.__module__.startswith("torch.")
+        for function in vars(kind).values()
+        if inspect.isfunction(function)
+    )
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(function)
+    except OSError:  # typed at a prompt: no file to read
+        return function.__code__.co_code.hex()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lq_utils.augmentation import crop_and_flip, pad_for_crops
 from lq_utils.data import DataError, ImageData, Provenance
@@ -21,7 +22,7 @@ from lq_utils.recipes import (
     image_size_at,
     learning_rate_at,
 )
-from lq_utils.training import loss_of, train
+from lq_utils.training import checkpoint_path, loss_of, train
 
 CONFIG = TrainingConfig(
     epochs=4, batch_size=8, optimizer="adam", learning_rate=0.002
@@ -122,6 +123,30 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     one = torch.load(whole, weights_only=True)
     two = torch.load(resumed, weights_only=True)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+class Layered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+
+def test_another_forward_pass_is_another_checkpoint() -> None:
+    def once(self: Layered, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+    def clipped(self: Layered, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.clamp(0, 1))
+
+    first, again, other = (
+        type("Same", (Layered,), {"forward": forward})()
+        for forward in (once, once, clipped)
+    )
+    data = toy_data("train", 0)
+    path = checkpoint_path("same", first, data, CONFIG)
+    assert str(first) == str(other)
+    assert path == checkpoint_path("same", again, data, CONFIG)
+    assert path != checkpoint_path("same", other, data, CONFIG)
 
 
 def test_other_seed_gives_other_weights() -> None:
