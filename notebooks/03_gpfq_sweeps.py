@@ -81,7 +81,6 @@ calibrations: list[str] = ["another", "all", "many", "noise"]  # any; controls
 images: int = 64  # 8..5000; calibration images
 many_images: int = 256  # 8..45000; calibration images of "many"
 draws: int = 1  # 1..20; calibration sets for each network; time alike
-patch_fraction: float = 1.0  # 0.01..1; share of images in Gram matrices
 test_per_class: int = 30  # 5..100; test images a class; width of intervals
 tune_steps: int = 30  # 1..100000; steps of fine-tuning, 64 images each
 tune_rate: float = 0.001  # 0.000001..0.1; learning rate of fine-tuning
@@ -340,10 +339,10 @@ inputs = {
     "network": network,
     "train": splits.train,
     "held_out": tested,
-    "patch_fraction": patch_fraction,
+    "patch_fraction": 1.0,  # every image counts in every layer
 }
 key = {name: splits.provenance.fingerprint for name in inputs}
-key |= {"network": digest(network), "patch_fraction": patch_fraction}
+key |= {"network": digest(network), "patch_fraction": 1.0}
 key |= {"held_out": digest(tested.images)}
 every = {"code": la.CODE, "n_jobs": workers}
 
