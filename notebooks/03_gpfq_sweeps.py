@@ -30,8 +30,8 @@
 # distance matrix of {ref}`chapter 1 <ch-class-distances>`, from the cache or
 # computed here.
 #
-# **Time on two cores.** smoke: one minute; quick: a few minutes after
-# chapter 1 (an estimate); full: about five hours (an estimate), resumable.
+# **Time on two cores.** smoke: one minute; quick: three minutes after
+# chapter 1; full: about five hours (an estimate), resumable.
 
 # %%
 import numpy as np
