@@ -13,13 +13,12 @@ from lq_utils.augmentation import pad_for_crops
 from lq_utils.images import ImageData
 from lq_utils.inference import pick_device, to_input
 from lq_utils.parametrizations import Clustered
-from lq_utils.recipes import TrainingConfig, TrainingError
+from lq_utils.recipes import TrainingConfig, TrainingError, make_optimizer
 from lq_utils.stacks import clone
 from lq_utils.training import (
     Trained,
     TrainingState,
     check_parts,
-    make_optimizer,
 )
 
 BeforeStep = Callable[[int, nn.Module], None]

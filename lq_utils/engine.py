@@ -4,58 +4,36 @@ A sweep whose cells quantize keeps their source text in its key, so that
 no row outlives a change of a solver.
 """
 
-from typing import Any
+from importlib import import_module
+from types import ModuleType
 
-from lq_utils import (
-    activations,
-    adaround,
-    alphabets,
-    blocks,
-    calibration,
-    feedback,
-    gpfq,
-    gptq,
-    grams,
-    graph,
-    grids,
-    lockstep,
-    output_gap,
-    pairs,
-    plan_rows,
-    plans,
-    reconstruction,
-    refine,
-    scale_rules,
-    scales,
-    shifts,
-    solvers,
-    walk,
-    wide,
-)
+NAMES = """
+activations
+adaround
+alphabets
+blocks
+calibration
+feedback
+gpfq
+gptq
+grams
+graph
+grids
+lockstep
+output_gap
+pairs
+plan_rows
+plans
+reconstruction
+refine
+scale_rules
+scales
+shifts
+solvers
+walk
+wide
+"""
 
-ENGINE: tuple[Any, ...] = (
-    activations,
-    adaround,
-    alphabets,
-    blocks,
-    calibration,
-    feedback,
-    gpfq,
-    gptq,
-    grams,
-    graph,
-    grids,
-    lockstep,
-    output_gap,
-    pairs,
-    plan_rows,
-    plans,
-    reconstruction,
-    refine,
-    scale_rules,
-    scales,
-    shifts,
-    solvers,
-    walk,
-    wide,
+ENGINE: tuple[ModuleType, ...] = tuple(
+    import_module(f"lq_utils.{name}") for name in NAMES.split()
 )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from lq_utils.onnx_files import OnnxError, quiet, write_onnx
+from lq_utils.stacks import strip
 
 INPUT = "x"  # names in the file
 OUTPUT = "y"
@@ -50,7 +49,7 @@ def export_onnx(
             f"opset {opset}: the schemes need 4- and 16-bit integers, "
             f"give {MIN_OPSET} or more"
         )
-    proto = _exported(_evaluated(model), image_shape, opset)
+    proto = _exported(strip(model).cpu().eval(), image_shape, opset)
     shape = proto.graph.output[0].type.tensor_type.shape.dim
     if len(proto.graph.output) != 1 or len(shape) != 2:
         raise OnnxError(
@@ -59,16 +58,6 @@ def export_onnx(
             "[N, outputs] and nothing else"
         )
     return write_onnx(proto, path)
-
-
-def _evaluated(model: nn.Module) -> nn.Module:
-    """A copy on the CPU in evaluation mode, with plain weights."""
-    plain = copy.deepcopy(model).cpu().eval()
-    for module in list(plain.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name)
-    return plain
 
 
 def _exported(

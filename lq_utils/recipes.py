@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 
 class TrainingError(RuntimeError):
@@ -78,3 +82,25 @@ def image_size_at(epoch: int, config: TrainingConfig) -> int:
     """
     share = epoch * len(config.image_sizes) // config.epochs
     return config.image_sizes[share]
+
+
+def make_optimizer(
+    parameters: Iterable[Any], config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """The optimizer of a configuration, for parameters or groups of them.
+
+    Introduced in chapter 1.
+    """
+    if config.optimizer == "adam":
+        return torch.optim.Adam(
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+    )

@@ -88,7 +88,7 @@ def show_reference(chapter: str, metrics: Sequence[str]) -> None:
         table(kept, "The reference run's accuracies.", name="reference")
 
 
-def coverage(network: nn.Module) -> pd.DataFrame:
+def plan_coverage(network: nn.Module) -> pd.DataFrame:
     """What a plan can reach, and what stays in floating point.
 
     One row a kind of parameter: kind, parameters, share (0 to 1).

@@ -6,14 +6,10 @@ any moment and started again ends with the same weights.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,15 +19,17 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lq_utils.augmentation import crop_and_flip, pad_for_crops
+from lq_utils.checkpoints import checkpoint_path
 from lq_utils.data import DataError, ImageData
 from lq_utils.inference import evaluate, pick_device, to_input, top1
 from lq_utils.models import build_model
-from lq_utils.paths import atomic_write, cache_dir
+from lq_utils.paths import atomic_write
 from lq_utils.recipes import (
     TrainingConfig,
     TrainingError,
     image_size_at,
     learning_rate_at,
+    make_optimizer,
 )
 from lq_utils.splits import require_selection_part
 
@@ -89,7 +87,7 @@ def train(
     Introduced in chapter 1.
     """
     check_parts(train_data, validation_data)
-    state = _State(model_name, train_data, config, device, num_outputs)
+    state = TrainingState(model_name, train_data, config, device, num_outputs)
     state.resume()
     epochs = range(state.epoch, config.epochs)
     bar = tqdm(
@@ -127,7 +125,7 @@ def check_parts(train_data: ImageData, validation_data: ImageData) -> None:
         )
 
 
-class _State:
+class TrainingState:
     """Everything that a checkpoint holds, and one epoch of work."""
 
     def __init__(
@@ -145,12 +143,12 @@ class _State:
         self.model = build_model(model_name, outputs, seed=config.seed)
         self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model.parameters(), config)
         self.epoch = 0
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
-        self.file = checkpoint_path(model_name, self.model, data, config)
+        self.file = checkpoint_path(model_name, self.model, data, config, STEP)
         self.padded = pad_for_crops(data.images) if config.augment else None
 
     def out_of_patience(self) -> bool:
@@ -261,85 +259,18 @@ class _State:
         tqdm.write(f"going on after epoch {self.epoch} ({self.file.name})")
 
 
-# For trainings of other networks. Its own name stays: checkpoints are
-# found by the source of the class.
-TrainingState = _State
-
-
-def _optimizer(
-    model: nn.Module, config: TrainingConfig
-) -> torch.optim.Optimizer:
-    return make_optimizer(model.parameters(), config)
-
-
-def make_optimizer(
-    parameters: Iterable[Any], config: TrainingConfig
-) -> torch.optim.Optimizer:
-    """The optimizer of a configuration, for parameters or groups of them.
-
-    Introduced in chapter 1.
-    """
-    if config.optimizer == "adam":
-        return torch.optim.Adam(
-            parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.SGD(
-        parameters,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
-    )
-
-
 def _autocast(device: torch.device) -> Any:
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
 
 
-def checkpoint_path(
-    model_name: str, model: nn.Module, data: ImageData, config: TrainingConfig
-) -> Path:
-    """Where the checkpoint of exactly this training lies.
-
-    The name holds everything that decides the weights: network and its
-    code, data, configuration, library version and the code of the
-    training step.
-
-    Introduced in chapter 1.
-    """
-    key = {
-        "model": model_name,
-        "modules": str(model),
-        "forward": _own_code(model),
-        "config": asdict(config),
-        "images": hashlib.sha256(data.images.tobytes()).hexdigest(),
-        "labels": hashlib.sha256(data.labels.tobytes()).hexdigest(),
-        "torch": torch.__version__,
-        "code": inspect.getsource(_State) + inspect.getsource(crop_and_flip),
-    }
-    text = json.dumps(key, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return cache_dir() / "training" / f"{model_name}-{digest}.pt"
-
-
-def _own_code(model: nn.Module) -> list[str]:
-    """What the modules' classes do, those of torch left out."""
-    kinds = {type(module) for module in model.modules()}
-    return sorted(
-        _source(function)
-        for kind in kinds
-        if not kind.__module__.startswith("torch.")
-        for function in vars(kind).values()
-        if inspect.isfunction(function)
-    )
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except OSError:  # typed at a prompt: no file to read
-        return function.__code__.co_code.hex()
+# What decides the weights besides network, data and configuration.
+STEP = (
+    TrainingState,
+    crop_and_flip,
+    image_size_at,
+    learning_rate_at,
+    loss_of,
+    make_optimizer,
+)

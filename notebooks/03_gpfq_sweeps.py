@@ -116,7 +116,8 @@ tested = splits.test.per_class(test_per_class, seed)
 
 # %%
 layers = layer_table(network)
-table(study.coverage(network), f"Parameters of {model}: who is in a plan.", 4)
+who = study.plan_coverage(network)
+table(who, f"Parameters of {model}: who is in a plan.", 4)
 
 # %% [markdown]
 # ## GPFQ by hand

@@ -35,7 +35,12 @@ from lq_utils.registry import UnknownName
 from lq_utils.rows import COLUMNS
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import SolverError, gpfq
-from lq_utils.study import coverage, find_network, own_cells, shared_cells
+from lq_utils.study import (
+    find_network,
+    own_cells,
+    plan_coverage,
+    shared_cells,
+)
 from lq_utils.sweeps import sweep
 from lq_utils.weights import WeightsError, save_weights
 from lq_utils.zero_dead import gpfq_zero_dead
@@ -328,7 +333,7 @@ def test_reference_rows_are_shown_without_weights(
 
 
 def test_coverage_counts_every_parameter():
-    rows = coverage(build_model("quantnet", 1)).set_index("kind")
+    rows = plan_coverage(build_model("quantnet", 1)).set_index("kind")
     assert rows["parameters"].to_dict() == {
         "weights of conv layers, quantized": 864 + 18_432,
         "weights of linear layers, quantized": 524_288 + 2_048 + 16,

@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from lq_utils.compression import fake_quantize
 from lq_utils.data import DataError
 from lq_utils.inference import predict
 from lq_utils.onnx_export import export_onnx
@@ -34,6 +35,7 @@ from lq_utils.simulated import (
     output_step,
     simulate,
 )
+from lq_utils.stacks import stack_of
 
 TEST = "test"
 LAYERS = ["conv1", "conv2", "linear1", "linear2", "output"]
@@ -292,3 +294,16 @@ def test_integer_weights_of_an_output_without_weights() -> None:
     assert scales[0] == 1 and np.isfinite(scales).all()
     with pytest.raises(OnnxError, match="3 bits"):
         store_integer_weights(proto, original, 3, np.float32)
+
+
+def test_export_of_a_compressed_network_leaves_it_compressed(
+    tmp_path: Path,
+) -> None:
+    rounded = fake_quantize(onnx_files.network(), 8).eval()
+    data = onnx_files.images(TEST)
+    before = predict(rounded, data)
+    export_onnx(rounded, tmp_path / "rounded.onnx")
+    assert all(stack_of(rounded.get_submodule(name)) for name in LAYERS)
+    assert torch.equal(predict(rounded, data), before)
+    seen = predict_onnx(tmp_path / "rounded.onnx", data)
+    torch.testing.assert_close(seen, before, rtol=1e-5, atol=1e-5)

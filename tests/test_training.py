@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from lq_utils.augmentation import crop_and_flip, pad_for_crops
+from lq_utils.checkpoints import checkpoint_path
 from lq_utils.data import DataError, ImageData, Provenance
 from lq_utils.inference import evaluate, predict, to_input, top1
 from lq_utils.recipes import (
@@ -22,7 +24,7 @@ from lq_utils.recipes import (
     image_size_at,
     learning_rate_at,
 )
-from lq_utils.training import checkpoint_path, loss_of, train
+from lq_utils.training import STEP, loss_of, train
 
 CONFIG = TrainingConfig(
     epochs=4, batch_size=8, optimizer="adam", learning_rate=0.002
@@ -138,15 +140,16 @@ def test_another_forward_pass_is_another_checkpoint() -> None:
     def clipped(self: Layered, x: torch.Tensor) -> torch.Tensor:
         return self.fc(x.clamp(0, 1))
 
-    first, again, other = (
-        type("Same", (Layered,), {"forward": forward})()
-        for forward in (once, once, clipped)
-    )
+    def network(forward: Callable[..., torch.Tensor]) -> nn.Module:
+        base = type("Base", (Layered,), {"forward": forward})
+        return type("Same", (base,), {})()
+
+    first, again, other = map(network, (once, once, clipped))
     data = toy_data("train", 0)
-    path = checkpoint_path("same", first, data, CONFIG)
+    path = checkpoint_path("same", first, data, CONFIG, STEP)
     assert str(first) == str(other)
-    assert path == checkpoint_path("same", again, data, CONFIG)
-    assert path != checkpoint_path("same", other, data, CONFIG)
+    assert path == checkpoint_path("same", again, data, CONFIG, STEP)
+    assert path != checkpoint_path("same", other, data, CONFIG, STEP)
 
 
 def test_other_seed_gives_other_weights() -> None:
