@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from lq_utils.shifts import assemble, shift_products, shiftable
 
+AT_ONCE = 2**19  # values of the input whose products are taken together
+
 
 @dataclass
 class Statistics:
@@ -88,6 +90,7 @@ class GramCollector:
         self.rows = 0
         self.hessian: Tensor | None = None
         self.drift: Tensor | None = None
+        self.waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, quantized: Tensor, analog: Tensor) -> None:
         """Add a batch of layer inputs; the same tensor twice is fine."""
@@ -98,8 +101,27 @@ class GramCollector:
             drawn = order[:count].sort().values
             quantized = quantized[drawn]
             analog = quantized if same else analog[drawn]
+        self.waiting.append((quantized, analog))
+        if sum(x.numel() for x, _ in self.waiting) >= AT_ONCE:
+            self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        """Products of several small batches at once, of a large one in
+        parts: large enough for speed, small enough for memory."""
+        pairs, self.waiting = self.waiting, []
+        if not pairs:
+            return
+        shared = all(x is y for x, y in pairs)
+        quantized = _joined([x for x, _ in pairs])
+        analog = quantized if shared else _joined([y for _, y in pairs])
+        parts = max(1, quantized.numel() // AT_ONCE)
+        for x, y in zip(
+            quantized.tensor_split(parts), analog.tensor_split(parts)
+        ):
+            self._add_products(x, None if shared else y - x)
+
+    def _add_products(self, quantized: Tensor, away: Tensor | None) -> None:
         form = shift_products if self.shifts else _patch_products
-        away = None if same else analog - quantized
         hessian, drift, rows = form(self.module, quantized, away)
         self.rows += rows
         self.hessian = _sum(self.hessian, hessian)
@@ -111,6 +133,7 @@ class GramCollector:
 
         Raises ValueError where nothing was added.
         """
+        self._add_waiting()
         if self.hessian is None:
             raise ValueError("no batch was added to the statistics")
         hessian, drift = self.hessian, self.drift
@@ -120,6 +143,10 @@ class GramCollector:
         if drift is None:
             drift = torch.zeros_like(hessian)
         return Statistics(hessian, drift, self.rows)
+
+
+def _joined(batches: list[Tensor]) -> Tensor:
+    return batches[0] if len(batches) == 1 else torch.cat(batches)
 
 
 def _patch_products(

@@ -9,6 +9,7 @@ products instead of 5 SPAN (Toom-Cook, Winograd).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,15 +41,22 @@ def shift_products(
     """Products of one batch ``[B, C, h, w]``, to be added up.
 
     ``away`` is the original input minus the quantized network's. Returns
-    products for hessian and drift, ``[3, 3, 7, C, C]`` each, and the
-    number of patches; :func:`assemble` makes matrices of their sums.
+    products for hessian, ``[5, 10, C, C]``, and drift, ``[7, 10, C, C]``,
+    and the number of patches; :func:`assemble` makes matrices of their
+    sums.
 
     Introduced in chapter 3.
     """
     images, _, height, width = quantized.shape
-    x = Slab.of(quantized)
-    drift = None if away is None else _vertical(x, Slab.of(away))
-    return _vertical(x, x), drift, images * height * width
+    left, right = _slabs(quantized, (_LEFT, _RIGHT))
+    # The Gram matrix is symmetric: shifts upwards are turned later.
+    hessian = _vertical(left, right, range(3))
+    if away is None:
+        return hessian, None, images * height * width
+    del right  # memory for the next
+    (right,) = _slabs(away, (_RIGHT,))
+    drift = _vertical(left, right, range(-2, 3))
+    return hessian, drift, images * height * width
 
 
 def _toom_cook() -> tuple[Tensor, Tensor, Tensor]:
@@ -78,44 +86,36 @@ _LEFT, _RIGHT, _SHIFTS = _toom_cook()
 class Slab:
     """Images row by row, transformed for products of shifted columns.
 
-    ``left`` and ``right`` are ``[8, rows, m, C]``, ``first`` and ``last``
-    the first and last column, ``[rows, B, C]``.
+    ``rows`` is ``[8, h, m, C]``, ``first`` and ``last`` are the first and
+    last column, ``[h, B, C]``.
     """
 
-    left: Tensor
-    right: Tensor
+    rows: Tensor
     first: Tensor
     last: Tensor
 
-    @classmethod
-    def of(cls, x: Tensor) -> Slab:
-        """From a batch of layer inputs ``[B, C, h, w]``."""
-        width = x.shape[3]
-        groups = -(-width // SPAN)
-        if groups * SPAN > width:
-            x = F.pad(x, (0, groups * SPAN - width))
-        by_column = x.permute(2, 3, 0, 1).unflatten(1, (groups, SPAN))
-        # Column SPAN g + k stands at [k][:, g + 1]; zeros all around.
-        columns = [_padded(by_column[:, :, k]) for k in range(SPAN)]
-        windows = []
-        for k in range(-2, SPAN + 2):
-            start = 1 + k // SPAN
-            windows.append(columns[k % SPAN][:, start : start + groups])
-        return cls(
-            _transform(windows[2 : SPAN + 2], _LEFT),
-            _transform(windows, _RIGHT),
-            columns[0][:, 1],
-            by_column[:, (width - 1) // SPAN, (width - 1) % SPAN],
-        )
 
-    def rows(self, low: int, high: int) -> Slab:
-        """The rows ``low ... high - 1``."""
-        return Slab(
-            self.left[:, low:high],
-            self.right[:, low:high],
-            self.first[low:high],
-            self.last[low:high],
-        )
+def _slabs(x: Tensor, matrices: Sequence[Tensor]) -> list[Slab]:
+    """A batch ``[B, C, h, w]``, transformed by _LEFT or _RIGHT or both."""
+    width = x.shape[3]
+    by_column = x.permute(2, 3, 0, 1)
+    first, last = by_column[:, 0], by_column[:, -1]
+    groups = -(-width // SPAN)
+    if groups * SPAN > width:
+        x = F.pad(x, (0, groups * SPAN - width))
+    by_group = x.permute(2, 3, 0, 1).unflatten(1, (groups, SPAN))
+    # Column SPAN g + k stands at [k][:, g + 1]; zeros all around.
+    columns = [_padded(by_group[:, :, k]) for k in range(SPAN)]
+    windows = []  # every SPAN-th column, from the one at -2, -1, ...
+    for k in range(-2, SPAN + 2):
+        start = 1 + k // SPAN
+        windows.append(columns[k % SPAN][:, start : start + groups])
+    slabs = []
+    for matrix in matrices:
+        outer = (SPAN + 4 - matrix.shape[1]) // 2
+        inner = windows[outer : len(windows) - outer]
+        slabs.append(Slab(_transform(inner, matrix), first, last))
+    return slabs
 
 
 def _padded(columns: Tensor) -> Tensor:
@@ -141,55 +141,70 @@ def _transform(windows: list[Tensor], matrix: Tensor) -> Tensor:
     return result.flatten(2, 3)
 
 
-def _horizontal(a: Slab, b: Slab) -> Tensor:
-    """Products of two slabs of rows: ``[7, C, C]``.
+def _horizontal(
+    left: Slab, right: Slab, low: int, high: int, shift: int
+) -> Tensor:
+    """Rows low ... high - 1 times those ``shift`` below: ``[10, C, C]``.
 
-    First the shifts -2 ... 2 to the right, then the products of the first
-    and of the last column with itself.
+    First the 8 transformed products, then those of the first and of the
+    last column.
     """
-    left, right = a.left.flatten(1, 2), b.right.flatten(1, 2)
-    products = left.mT @ right
-    shifts = torch.einsum("sk,kij->sij", _SHIFTS.to(products), products)
-    first = a.first.flatten(0, 1).T @ b.first.flatten(0, 1)
-    last = a.last.flatten(0, 1).T @ b.last.flatten(0, 1)
-    return torch.cat([shifts, first[None], last[None]])
+    other = slice(low + shift, high + shift)
+    a = left.rows[:, low:high].flatten(1, 2)
+    products = a.mT @ right.rows[:, other].flatten(1, 2)
+    edges = [
+        x[low:high].flatten(0, 1).T @ y[other].flatten(0, 1)
+        for x, y in ((left.first, right.first), (left.last, right.last))
+    ]
+    return torch.cat([products, torch.stack(edges)])
 
 
-def _turned(products: Tensor) -> Tensor:
-    """The products with both slabs exchanged."""
-    return products[[4, 3, 2, 1, 0, 5, 6]].mT
+def _vertical(left: Slab, right: Slab, shifts: range) -> Tensor:
+    """Products for each vertical shift, then those of last and first row.
 
-
-def _vertical(a: Slab, b: Slab) -> Tensor:
-    """Products for offsets (dy, dy') in {-1, 0, 1}^2: ``[3, 3, 7, C, C]``."""
-    height, channels = len(a.first), a.first.shape[-1]
-    by_shift = {}
-    for shift in range(0 if a is b else -2, 3):
+    Returns ``[len(shifts) + 2, 10, C, C]``.
+    """
+    height, _, channels = left.first.shape
+    found = []
+    for shift in shifts:
         low, high = max(0, -shift), height - max(0, shift)
         if low < high:
-            other = b.rows(low + shift, high + shift)
-            by_shift[shift] = _horizontal(a.rows(low, high), other)
+            found.append(_horizontal(left, right, low, high, shift))
         else:
-            by_shift[shift] = a.first.new_zeros(7, channels, channels)
-    if a is b:
-        by_shift |= {-s: _turned(by_shift[s]) for s in (1, 2)}
+            found.append(left.rows.new_zeros(10, channels, channels))
+    found.append(_horizontal(left, right, height - 1, height, 0))
+    found.append(_horizontal(left, right, 0, 1, 0))
+    return torch.stack(found)
+
+
+def _untransformed(products: Tensor) -> Tensor:
+    """``[n, 10, C, C]`` to ``[n, 7, C, C]``: the shifts -2 ... 2 to the
+    right, then the products of the first and of the last column."""
+    matrix = _SHIFTS.to(products)
+    shifts = torch.einsum("sk,nkij->nsij", matrix, products[:, :8])
+    return torch.cat([shifts, products[:, 8:]], dim=1)
+
+
+def _by_offsets(products: Tensor) -> Tensor:
+    """Products for offsets (dy, dy') in {-1, 0, 1}^2: ``[3, 3, 7, C, C]``."""
+    *shifts, last, first = products
+    if len(shifts) == 3:  # both slabs are the same: turn the other two
+        turned = [p[[4, 3, 2, 1, 0, 5, 6]].mT for p in shifts[:0:-1]]
+        shifts = turned + shifts
     result = torch.stack(
-        [
-            torch.stack([by_shift[lower - upper] for lower in range(3)])
-            for upper in range(3)
-        ]
+        [torch.stack([*shifts[2 - dy : 5 - dy]]) for dy in range(3)]
     )
-    last = (height - 1, height)
-    result[0, 0] -= _horizontal(a.rows(*last), b.rows(*last))
-    result[2, 2] -= _horizontal(a.rows(0, 1), b.rows(0, 1))
+    result[0, 0] -= last
+    result[2, 2] -= first
     return result
 
 
 def assemble(products: Tensor) -> Tensor:
-    """Products ``[3, 3, 7, C, C]`` to the Gram matrix ``[1, 9 C, 9 C]``.
+    """Sums of :func:`shift_products` to the Gram matrix ``[1, 9 C, 9 C]``.
 
     Introduced in chapter 3.
     """
+    products = _by_offsets(_untransformed(products))
     channels = products.shape[-1]
     gram = products.new_empty(3, 3, 3, 3, channels, channels)
     for left in range(3):  # horizontal offset -1, 0, 1

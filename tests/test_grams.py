@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lq_utils import grams
 from lq_utils.grams import GramCollector, gram_statistics, patches
 
 LAYERS = {
@@ -120,6 +121,24 @@ def test_a_fraction_of_the_images(name: str) -> None:
     drawn = torch.randperm(8, generator=torch.Generator().manual_seed(1))[:2]
     p = unfolded(module, x[drawn])
     torch.testing.assert_close(got.hessian, p @ p.mT)
+    assert got.rows == p.shape[-1]
+
+
+@pytest.mark.parametrize("name", ["3x3", "strided", "linear"])
+@pytest.mark.parametrize("at_once", [1, 300, 2**30])
+def test_batches_are_joined_and_split(
+    name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grams, "AT_ONCE", at_once)
+    module, shape = LAYERS[name]
+    x, analog = pair((11, *shape[1:]))
+    collector = GramCollector(module, 1.0, torch.Generator())
+    for part, other in zip(x.split(4), analog.split(4)):
+        collector.add(part, other)
+    got = collector.statistics()
+    p, away = unfolded(module, x), unfolded(module, analog - x)
+    torch.testing.assert_close(got.hessian, p @ p.mT)
+    torch.testing.assert_close(got.drift, p @ away.mT)
     assert got.rows == p.shape[-1]
 
 
