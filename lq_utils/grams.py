@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lq_utils.shifts import assemble, shift_products, shiftable
 
-AT_ONCE = 2**19  # values of the input whose products are taken together
+AT_ONCE = 2**18  # values of an input, or up to twice as many, go together
 
 
 @dataclass
@@ -114,7 +114,8 @@ class GramCollector:
         shared = all(x is y for x, y in pairs)
         quantized = _joined([x for x, _ in pairs])
         analog = quantized if shared else _joined([y for _, y in pairs])
-        parts = max(1, quantized.numel() // AT_ONCE)
+        del pairs  # the memory of images that were drawn
+        parts = max(1, quantized.numel() // (2 * AT_ONCE))
         for x, y in zip(
             quantized.tensor_split(parts), analog.tensor_split(parts)
         ):

@@ -132,6 +132,16 @@ def file_sizes(path: Path | str) -> dict[str, int]:
     }
 
 
+def packed_sizes(path: Path | str) -> dict[str, int]:
+    """``bytes`` of a file, and ``compressed_bytes`` of the better packer.
+
+    Raises OnnxError where there is no file. Introduced in chapter 4.
+    """
+    sizes = file_sizes(path)
+    best = min(sizes["gzip"], sizes["lzma"])
+    return {"bytes": sizes["raw"], "compressed_bytes": best}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what exporter and quantizer print, warn of or log.

@@ -219,7 +219,7 @@ def compare_with_runtime(
     none). ``largest_gap`` is the largest difference of two logits, in
     ``output_step``; where logits are not rounded, a step is 1/255 of
     their range. ``same_top1`` is the share of images put into the same
-    class.
+    class, ``hits`` the number that the runtime puts into the right one.
 
     Raises:
         OnnxError: as ``simulate`` and ``predict_onnx``.
@@ -233,7 +233,9 @@ def compare_with_runtime(
     ]
     ours = predict(simulated, data, batch_size)
     theirs = predict_onnx(path, data, batch_size)
-    agree = _classes(ours) == _classes(theirs)
+    guesses = _classes(theirs)
+    agree = _classes(ours) == guesses
+    right = guesses == torch.from_numpy(data.labels)
     step = output_step(path)
     if step is None:
         step = float(theirs.max() - theirs.min()) / 255
@@ -245,6 +247,7 @@ def compare_with_runtime(
         "output_step": step,
         "largest_gap": float((ours - theirs).abs().max()) / step,
         "same_top1": float(agree.float().mean()),
+        "hits": int(right.sum()),
     }
 
 

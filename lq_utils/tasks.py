@@ -98,3 +98,39 @@ def pair_task(
     if verbose:
         print(f"Data: {splits.provenance.stamp()}")
     return splits
+
+
+def all_classes_task(
+    *, dataset: str = "auto10", verbose: bool = True
+) -> Splits:
+    """All classes of a data set, split 70-10-20 like the pairs.
+
+    For CIFAR-10 these are 42,000, 6,000 and 12,000 images.
+
+    Raises:
+        DataError: as ``load_dataset``.
+
+    Introduced in chapter 4.
+    """
+    everything = pool(dataset, verbose=False)
+    splits = share_split(with_split(everything, "classes 70-10-20"))
+    if verbose:
+        print(f"Data: {splits.provenance.stamp()}")
+    return splits
+
+
+def fewer_images(splits: Splits, train: int, test: int, seed: int) -> Splits:
+    """The same task with so many images a class, drawn with ``seed``.
+
+    0 keeps all of a part. Validation images are not touched.
+
+    Raises:
+        DataError: more than a class has.
+
+    Introduced in chapter 4.
+    """
+    return Splits(
+        splits.train.per_class(train, seed) if train else splits.train,
+        splits.validation,
+        splits.test.per_class(test, seed) if test else splits.test,
+    )

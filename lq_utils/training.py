@@ -256,7 +256,8 @@ class TrainingState:
         self.best_epoch = content["best_epoch"]
         self.best_weights = content["best_weights"]
         self.history = content["history"]
-        tqdm.write(f"going on after epoch {self.epoch} ({self.file.name})")
+        if self.epoch < self.config.epochs:
+            tqdm.write(f"going on after epoch {self.epoch} ({self.file.name})")
 
 
 def _autocast(device: torch.device) -> Any:

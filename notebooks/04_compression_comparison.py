@@ -1,0 +1,847 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-compression-comparison)=
+# # Comparison of compression schemes
+#
+# **Question.** A small network must fit into a device. Which way of making
+# it smaller keeps the most accuracy for its bytes, and which differences
+# between the ways are real?
+#
+# The QuantNET thesis {cite:p}`anirudh2022optimal` trains one small classifier
+# and compresses it in many ways: it rounds weights and activations after
+# training or during it, prunes, and lets weights share a few values. This
+# chapter repeats that comparison on the same pairs of classes. Each
+# compressed network is a file, and its accuracy is measured in the program
+# that would run the file on a device, ONNX Runtime.
+#
+# **You will learn**
+# - how rounding, clustering and pruning become part of a training;
+# - how large the files really are, and what to compare with what;
+# - to check what a scheme promises: values, zeros, steps;
+# - how much of a ranking is luck, and how many networks it takes to know.
+#
+# **Inputs.** CIFAR-10, of which pairs of classes are used
+# {cite:p}`krizhevsky2009learning`. Networks are trained here and kept in
+# the cache. Validation images choose; test images report.
+#
+# **Time on two cores.** smoke: one minute; quick: four minutes; full: three
+# hours (an estimate). The quick profile trains on few images, so its
+# accuracies are low; the reference run has the full ones.
+
+# %%
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from lq_utils.data_figures import architecture_figure, samples_figure
+
+# %%
+from lq_utils.litert_rows import litert_rows
+
+from lq_utils import codebooks, tuning
+
+# %%
+from lq_utils import compression_curves as cc
+from lq_utils import compression_figures as cf
+from lq_utils import compression_networks as cn
+from lq_utils import compression_study as cs
+from lq_utils import compression_tables as ct
+from lq_utils.artifact import load_quantized, save_quantized, size_report
+from lq_utils.clustering import cluster_weights, register_clustering
+from lq_utils.compression import cluster
+from lq_utils.figures import show, table, use_style
+from lq_utils.fingerprints import digest
+from lq_utils.inference import evaluate
+from lq_utils.inference_cost import inference_cost
+from lq_utils.models import build_model, count_parameters
+from lq_utils.onnx_export import export_onnx
+from lq_utils.onnx_runtime import executed_operators, latency, predict_onnx
+from lq_utils.onnx_schemes import SCHEMES, compress
+from lq_utils.parameters import check_parameters
+from lq_utils.parametrizations import Clustered, FakeQuantize
+from lq_utils.pruning import SparsitySchedule, magnitude_mask
+from lq_utils.recipes import TrainingConfig
+from lq_utils.results import compare_with_reference, start_run
+from lq_utils.sweeps import cell_grid, sweep
+from lq_utils.tasks import all_classes_task, fewer_images, pair_task
+
+# %% tags=["parameters"]
+profile: str = "quick"  # smoke|quick|full|custom; names this set of values
+dataset: str = "auto10"  # auto10|cifar10|synthetic10; the data
+seed: int = 0  # 0..1000000; first network; draws of images
+seeds: int = 2  # 1..100; networks of tables 4.2 to 4.5; time alike
+extra_seeds: int = 1  # 1..100; networks of curves and of the ten classes
+train_images: int = 500  # 0..4200; of each class, 0: all; time of training
+test_images: int = 300  # 0..1200; of each class, 0: all
+epochs: int = 5  # 1..200; of base networks; time of training
+fine_epochs: int = 1  # 1..100; of each training that follows
+rate: float = 0.001  # 0.00001..0.1; learning rate of base networks
+fine_rate: float = 0.0003  # 0.00001..0.1; learning rate of what follows
+calibration: int = 100  # 2..5000; training images that show ranges
+clusters: int = 16  # 2..256; values a layer may take
+layer_bits: list[int] = [8, 4, 2]  # each 2..8; of a layer quantized alone
+sparsities: list[float] = [0.3, 0.5, 0.7, 0.9]  # each 0..0.99; shares pruned
+counts: list[int] = [2, 4, 16]  # each 2..256; clusters of figure 4.4
+trials: int = 3  # 1..1000; settings that the random search tries
+trial_images: int = 100  # 1..4200; of each class, for the search
+trial_epochs: int = 1  # 1..100; the most that the search may choose
+runs: int = 50  # 1..10000; repeated runs for the latency
+workers: int = 2  # 1..64; processes that compute cells at the same time
+
+# %%
+parameters = check_parameters(globals())
+
+# %% [markdown]
+# ## Tasks and network
+#
+# Three tasks of two classes: cats and dogs, which look alike; horses and
+# frogs, which do not; and cats and dogs turned, mirrored and zoomed at
+# random. Each has 12,000 images, split 70-10-20 as in the thesis, so 2,400
+# test images, all of which are used by the full profile.
+
+# %%
+use_style()
+pairs = {
+    "cat/dog": pair_task("cat", "dog", dataset=dataset),
+    "horse/frog": pair_task("horse", "frog", dataset=dataset),
+    "rotated cat/dog": pair_task("cat", "dog", rotated=True, dataset=dataset),
+}
+how_many = train_images, test_images, seed
+splits = {k: fewer_images(v, *how_many) for k, v in pairs.items()}
+main = splits["cat/dog"]
+many = list(range(seed, seed + seeds))
+run = start_run("04_compression_comparison", parameters, main.provenance)
+
+# %%
+show(
+    samples_figure(splits, 4, seed),
+    "Training images of the three tasks.",
+    "Rows of small photographs, two classes for each of three tasks.",
+    "samples",
+)
+
+# %% [markdown]
+# QuantNET is two convolutions and three linear layers. The thesis gives no
+# input size for its first linear layer; its parameter count fixes it. Two
+# poolings halve the image twice, so that it reads $8 \cdot 8 \cdot 64$
+# values.
+
+# %%
+quantnet = build_model("quantnet", 1, seed).eval()
+sizes = {n: count_parameters(m) for n, m in quantnet.named_children()}
+sizes = {name: count for name, count in sizes.items() if count}
+assert list(sizes.values()) == [896, 18_496, 524_416, 2_064, 17]
+
+# %%
+show(
+    architecture_figure(quantnet),
+    "QuantNET with the shape of what each layer returns, and its parameters.",
+    "A chain of boxes from the image to one output.",
+    "architecture",
+)
+
+# %% [markdown]
+# ## Tuning
+#
+# Compressing a badly tuned network may only find the tuned one. So first
+# the settings. *Random search* draws them at random from given ranges; it
+# finds good ones sooner than a lattice of values does, as few of them
+# matter {cite:p}`bergstra2012random`. The ranges are those of the thesis's
+# table 4.1. Only validation images judge.
+
+# %%
+few = fewer_images(pairs["cat/dog"], trial_images, 0, seed)
+found = tuning.random_search(
+    few.train,
+    few.validation,
+    trials=trials,
+    epochs=range(1, trial_epochs + 1),
+    seed=seed,
+)
+
+# %%
+columns = ["conv1_filters", "conv2_filters", "kernel_size", "dropout"]
+columns += ["optimizer", "learning_rate", "epochs", "batch_size"]
+columns += ["parameters", "validation_accuracy", "status"]
+ranked = found.sort_values("validation_accuracy", ascending=False)
+table(ranked[columns], "Settings tried, the best first.", name="tuned")
+
+# %%
+best = tuning.best_setting(found)
+Markdown(
+    f"Best of {len(found)}: "
+    + ", ".join(f"{k} {v}" for k, v in best.items())
+    + ". The thesis chose 32 and 64 filters of size 3, dropout 0.1 and Adam "
+    "at 0.001, which is used from here on."
+)
+
+# %% [markdown]
+# The thesis looked for initial weights by hand: normal or uniform, with He's
+# or Glorot's variance. The same trial, with the thesis's setting and the
+# seeds of the base networks:
+
+# %%
+trial = TrainingConfig(
+    epochs=trial_epochs, batch_size=64, optimizer="adam", learning_rate=rate
+)
+start = tuning.initializer_search(few.train, few.validation, trial, many)
+by_start = start.groupby("initializer", sort=False)["validation_accuracy"]
+by_start = by_start.agg(["mean", "min", "max"])
+table(by_start, "Validation accuracy by initial weights.")
+
+# %% [markdown]
+# ## By hand
+#
+# ### Round while training
+#
+# A *fake quantized* weight is stored as a float, but takes only the values
+# of a grid: here, with three bits, the integers $-3$ to $3$ times a scale
+# that is set by the largest weight. Rounding is flat, so its derivative is 0
+# nearly everywhere, and training would stop. *Straight-through* gradients
+# pretend that rounding is the identity {cite:p}`bengio2013estimating`.
+
+# %%
+w = torch.tensor([[0.9, -0.5, 0.14, 0.0]], requires_grad=True)
+scale = w.detach().abs().max() / 3
+by_hand = torch.clamp(torch.floor(w / scale + 0.5), -3, 3) * scale
+rounded = FakeQuantize(bits=3)(w)
+assert torch.allclose(rounded, by_hand)
+
+# %%
+(rounded * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
+assert w.grad.tolist() == [[1.0, 2.0, 3.0, 4.0]]
+
+# %% [markdown]
+# The gradient arrived as if nothing had been rounded. Activations are
+# treated alike, with a range that calibration images show.
+#
+# ### Share values
+#
+# *Clustering* replaces each weight by the nearest of a few centroids, so
+# that a layer stores short numbers and one small table, its codebook
+# {cite:p}`han2015deep`. In one dimension the best clusters are intervals,
+# and the best of all can be found: try every way to cut the sorted weights.
+
+# %%
+values = np.array([-1.0, -0.9, 0.1, 0.2, 0.3, 1.5])
+cuts = [(i, j) for i in range(1, 6) for j in range(i + 1, 6)]
+loss = {
+    c: sum(((p - p.mean()) ** 2).sum() for p in np.split(values, c))
+    for c in cuts
+}
+best = [p.mean() for p in np.split(values, min(loss, key=loss.get))]
+
+# %%
+found = cluster_weights(torch.tensor(values), 3, "exact")
+assert np.allclose(found.centroids, best)
+
+# %% [markdown]
+# During training the weights stay behind the scenes, and are assigned anew
+# in every step. A centroid gets the sum of its members' gradients.
+
+# %%
+shared = Clustered(torch.tensor(best))
+latent = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+(shared(latent) * torch.arange(6.0)).sum().backward()
+assert shared.codebook.grad.tolist() == [0 + 1, 2 + 3 + 4, 5]
+
+# %% [markdown]
+# ### Leave out
+#
+# *Pruning* sets the smallest weights to zero, more and more of them while
+# the network trains {cite:p}`zhu2017prune`. Sparsity rises fast at first,
+# when much can go, then slowly:
+# $s_t = s_f (1 - (1 - t/T)^3)$.
+
+# %%
+schedule = SparsitySchedule(final=0.5, end=100)
+assert np.isclose(schedule.at(50), 0.5 * (1 - 0.5**3))
+mask = magnitude_mask(torch.tensor(values), schedule.at(100))
+assert mask.tolist() == [True, True, False, False, False, True]
+
+# %% [markdown]
+# ## Networks and files
+#
+# Every base network is trained once and kept. A cell of the sweep below
+# makes everything from one of them: it writes each scheme's file, runs it
+# in ONNX Runtime on all test images, and compares it with what torch
+# computes when it rounds in the same places.
+
+# %%
+plan = cn.budget(
+    epochs=epochs,
+    fine_epochs=fine_epochs,
+    rate=rate,
+    fine_rate=fine_rate,
+    calibration=calibration,
+)
+inputs = {"splits": splits}
+key = {
+    "splits": {
+        name: [digest(x.images) for x in (s.train, s.validation, s.test)]
+        for name, s in splits.items()
+    }
+}
+study = partial(sweep, shared=inputs, key=key, code=cs.CODE, n_jobs=workers)
+
+# %%
+both = ["cat/dog", "horse/frog"]
+axes = {"seed": many, "plan": [plan]}
+own = cell_grid(task=both, start=[cn.OWN], **axes)
+rows = study("04_quantization", cs.quantization_rows, own)
+
+# %% [markdown]
+# Three terms first. *int8* rounds weights and activations to 8 bits and
+# multiplies integers. *Dynamic range* rounds activations with the range of
+# each batch. *QAT*, quantization-aware training, goes on training with fake
+# quantization; *PTQ*, post-training quantization, does not train.
+
+# %%
+quantized = ["base", *cs.POST_TRAINING, *cs.MORE_POST_TRAINING]
+quantized += ["QAT", "PTQ on QAT"]
+stand_alone = ct.score_table(rows, "table 4.2", quantized)
+table(
+    ct.table_for_page(stand_alone),
+    "Table 4.2 of the thesis, and ours: test accuracy in per cent with its "
+    "interval, the difference to the base network, and file sizes in MiB.",
+    2,
+    name="stand-alone",
+)
+
+# %% [markdown]
+# The thesis's QAT file is twice as large as its base network: it is the
+# training file, with a second value for each weight. That says nothing about
+# QAT. Ours is the plain file of the trained weights.
+#
+# Float16, 16-bit activations and 4-bit weights have no arithmetic of their
+# own on an ordinary processor: the runtime rounds as the scheme says, and
+# multiplies floats. The table calls them *simulated*.
+
+# %%
+Markdown(
+    f"Each accuracy is the mean of {seeds} networks (seeds {many[0]} to "
+    f"{many[-1]}), each on {rows['n'].max():,} test images."
+)
+
+# %% [markdown]
+# ### Which orderings are real?
+#
+# The thesis ranks its set-ups by single accuracies. Its test accuracies are
+# multiples of 0.05, as 2,000 test images would give, and the standard error
+# of one such number is about a point. Ours are compared network by network:
+# the same base network, compressed in two ways, on the same images.
+
+# %%
+claims_42 = [
+    ("QAT", "PTQ int8"),
+    ("PTQ dynamic range", "PTQ int8"),
+    ("PTQ int8 with int16 activations", "PTQ int8"),
+    ("PTQ on QAT", "PTQ int8"),
+    ("base", "PTQ int8"),
+]
+ranks = ct.orderings(rows, "cat/dog", claims_42, "table 4.2")
+table(ranks, "Cats and dogs, table 4.2: differences in points.", 2)
+
+# %% [markdown]
+# ### What is promised, and kept
+#
+# A simulation is worth something only if it agrees with the runtime. Every
+# row above was checked: the integers in the file are those that rounding the
+# weights gives, bit for bit; logits are at most two steps of the output
+# apart; and at least 99.5 % of the images are put into the same class.
+
+# %%
+ran = rows[rows["scheme"] != ""]
+ticks = ran.groupby("set_up", sort=False).agg(
+    equal_codes=("equal_codes", "min"),
+    largest_gap=("largest_gap", "max"),
+    same_top1=("same_top1", "min"),
+)
+table(ticks, "Runtime against simulation: the worst of all networks.", 4)
+
+# %%
+assert (ran["equal_codes"] == 1).all()
+assert (ran["largest_gap"] <= 2).all()
+assert (ran["same_top1"] >= 0.995).all()
+
+# %% [markdown]
+# ### Where the bytes go
+#
+# The float32 file holds 4 bytes a parameter, and what describes the graph.
+
+# %%
+work = TemporaryDirectory()
+folder = Path(work.name)
+base = cn.base_network(main, seed, plan)
+paths = {name: folder / f"{name}.onnx" for name in SCHEMES.names()}
+export_onnx(base, paths["float32"])
+for name, path in paths.items():
+    compress(name, paths["float32"], path, main.train, calibration, seed)
+
+# %%
+mib = {name: path.stat().st_size / 2**20 for name, path in paths.items()}
+stored = 4 * count_parameters(base)
+header = paths["float32"].stat().st_size - stored
+thesis_mb = {"float32": 2.0852, "integer": 0.5271, "float16": 1.0453}
+near = {k: mib[k] / v - 1 for k, v in thesis_mb.items()}
+assert max(abs(x) for x in near.values()) <= 0.02
+
+# %%
+Markdown(
+    f"{stored:,} bytes are parameters, {header:,} the graph. In MiB: "
+    + ", ".join(f"{k} {mib[k]:.4f} ({x:+.1%})" for k, x in near.items())
+    + ", in brackets against the thesis's files."
+)
+
+# %% [markdown]
+# ## Transfer
+#
+# A network trained on cats and dogs can be the start for another task. The
+# thesis asks whether its ranking holds there, too. Our base networks are
+# fine-tuned on the target's training images, then compressed.
+
+# %%
+targets = ["horse/frog", "rotated cat/dog"]
+moved = cell_grid(task=targets, start=["cat/dog"], **axes)
+transfer = study("04_quantization", cs.quantization_rows, moved)
+source = rows[rows["task"] == "cat/dog"]
+all_tasks = pd.concat([source, transfer], ignore_index=True)
+
+# %%
+transferred = ct.score_table(all_tasks, "table 4.3", quantized)
+table(
+    ct.table_for_page(transferred),
+    "Table 4.3 of the thesis, and ours. Source: cats and dogs.",
+    2,
+    name="transfer",
+)
+
+# %%
+starts = pd.concat([rows, transfer])
+starts = starts[starts["set_up"].isin(["base", "source network"])]
+worth = ct.mean_scores(starts, ["task", "start", "set_up"])
+table(worth, "What the start is worth: accuracy in per cent.", 2)
+
+# %% [markdown]
+# *source network* is the cat and dog network on the target's images, with
+# nothing trained. On horses and frogs it can only guess.
+#
+# ## One layer at a time
+#
+# Which layer minds rounding most? One layer's weights are rounded, all
+# others stay.
+
+# %%
+less = list(range(seed, seed + extra_seeds))
+curve = {"task": ["cat/dog"], "seed": less, "plan": [plan]}
+cells = cell_grid(bits=[tuple(layer_bits)], **curve)
+layers = study("04_layers", cc.layer_rows, cells).drop(columns="plan")
+show(
+    cf.layers_figure(layers),
+    "Accuracy with one layer's weights rounded (figure 4.2 of the thesis).",
+    "One group of marks a layer, one mark for each number of bits.",
+    "layers",
+)
+
+# %% [markdown]
+# The thesis finds that the first and the last layer suffer most. At eight
+# bits there is nothing to suffer from.
+#
+# ## Pruning
+#
+# Whole *units*, filters or neurons, can be removed and leave a smaller dense
+# network. Single weights leave zeros. To remove a share of the units removes
+# more parameters than that: a weight between two layers goes if either end
+# does. So the second panel compares at equal parameters.
+
+# %%
+cells = cell_grid(sparsities=[tuple(sparsities)], **curve)
+pruned = study("04_pruning", cc.pruning_rows, cells)
+show(
+    cf.pruning_figure(pruned),
+    "Accuracy after pruning without training (figure 4.3 of the thesis), by "
+    "sparsity and by the share of parameters that is gone.",
+    "Two panels with falling curves for weights and for units.",
+    "pruning",
+)
+
+# %% [markdown]
+# With training the question is another: a large network with zeros, or a
+# small one without, at the same number of parameters?
+
+# %%
+equal = study("04_equal_size", cc.equal_size_rows, cell_grid(**curve))
+by_kind = equal.assign(accuracy=100 * equal["hits"] / equal["n"])
+by_kind = by_kind.pivot_table("accuracy", ["kept", "removed"], "kind")
+table(by_kind, "Accuracy in per cent at equal numbers of parameters.", 2)
+
+# %% [markdown]
+# Zeros must be told apart from the rest in the file: a sparse file of as
+# many parameters is larger than the dense one.
+#
+# ## Clusters
+#
+# How few values can a layer take?
+
+# %%
+cells = cell_grid(counts=[tuple(counts)], **curve)
+by_count = study("04_clusters", cc.cluster_rows, cells)
+show(
+    cf.clusters_figure(by_count),
+    "Accuracy and compressed size by the number of clusters a layer (figure "
+    "4.4 of the thesis), at once and after training.",
+    "Accuracy rises with the number of clusters and levels off.",
+    "clusters",
+)
+
+# %%
+cells = cell_grid(task=["cat/dog"], count=[clusters], **axes)
+clustered = study("04_clustering", cs.clustering_rows, cells)
+clustered = clustered.assign(start=cn.OWN)
+clustered = pd.concat([source, clustered], ignore_index=True)
+thesis_44 = ["base", "clustered"]
+thesis_44 += [f"clustered, {name}" for name in cs.POST_TRAINING]
+thesis_44 += ["clustered, QAT", "clustered, PTQ on QAT"]
+by_clusters = ct.score_table(clustered, "table 4.4", thesis_44)
+table(
+    ct.table_for_page(by_clusters),
+    "Table 4.4 of the thesis, and ours: clustered, then quantized.",
+    2,
+    name="clustered",
+)
+
+# %% [markdown]
+# Training a clustered network for quantization loses its clusters, unless
+# they are part of that training: *cluster-preserving* QAT looks each weight
+# up in the codebook first, then rounds. What is equal before rounding is
+# equal after it.
+
+# %%
+thesis_45 = ["base", "clustered", "clustered, QAT"]
+thesis_45 += ["cluster-preserving QAT", "cluster-preserving QAT, int8"]
+preserving = ct.score_table(clustered, "table 4.5", thesis_45)
+table(
+    ct.table_for_page(preserving),
+    "Table 4.5 of the thesis, and ours.",
+    2,
+    name="preserving",
+)
+first = clustered[clustered["seed"] == seed]
+counted = first.drop_duplicates("set_up").set_index("set_up")
+table(
+    counted[["distinct_by_layer", "zero_share"]],
+    "Distinct values of each layer's kernel, before rounding.",
+)
+
+# %%
+kept = clustered[clustered["set_up"] == "cluster-preserving QAT"]
+assert (kept["distinct"] <= max(clusters, 16)).all()
+
+# %% [markdown]
+# ### Honest sizes
+#
+# The thesis states factors of 9 and 12. Its clustered files are compressed,
+# its base file is not. Compare like with like:
+
+# %%
+honest = ct.honest_sizes(clustered)
+table(honest, "Size against the base network's, both raw or both packed.", 2)
+
+# %% [markdown]
+# A general packer must find the 16 values by itself. Our own file stores an
+# index of four bits for each weight and the codebook beside it, and gives
+# every weight back to the bit.
+
+# %%
+few_values = cn.plain_copy(base, cluster(base, clusters))
+packed = codebooks.codebook_network(few_values)
+size = save_quantized(folder / "clustered.safetensors", packed, "quantnet", 1)
+again = load_quantized(folder / "clustered.safetensors")
+for name, weight in few_values.state_dict().items():
+    assert torch.equal(weight, again.state_dict()[name])
+
+# %%
+by_layer = codebooks.codebook_sizes(few_values)
+table(
+    by_layer, "Bits of each layer with a codebook, and its entropy bound.", 0
+)
+report = size_report(packed, "quantnet", 1)
+Markdown(f"{size:,} bytes on disk, {report['header_bytes']:,} of them header.")
+
+# %% [markdown]
+# ### Zeros and clusters together
+#
+# Prune half, cluster the rest with one centroid held at zero, then train for
+# eight bits and keep both.
+
+# %%
+cells = cell_grid(count=[clusters], **curve)
+sparse = study("04_sparse", cs.sparse_rows, cells)
+columns = ["set_up", "seed", "distinct", "zero_share", "hits", "n"]
+columns += ["bytes", "compressed_bytes"]
+table(sparse[columns], "Sparse, clustered and quantized at once.")
+assert (sparse["zero_share"] >= 0.49).all()
+
+# %% [markdown]
+# ## Ten classes
+#
+# The thesis leaves more classes to future work. The same table for all ten:
+
+# %%
+everything = all_classes_task(dataset=dataset)
+ten = {"ten classes": fewer_images(everything, *how_many)}
+ten_key = {
+    "splits": [digest(x.images) for x in vars(ten["ten classes"]).values()]
+}
+cells = cell_grid(task=["ten classes"], start=[cn.OWN], seed=less, plan=[plan])
+wide = sweep(
+    "04_quantization",
+    cs.quantization_rows,
+    cells,
+    shared={"splits": ten},
+    key=ten_key,
+    code=cs.CODE,
+    n_jobs=workers,
+)
+
+# %%
+of_ten = ct.score_table(wide, "table 4.2", quantized)
+table(ct.table_for_page(of_ten), "All ten classes.", 2, name="ten-classes")
+
+# %% [markdown]
+# ## What a picture costs
+#
+# Bytes on disk are one cost. A device also pays for products and for bytes
+# moved, both of which shrink with the number of bits. *Bit operations* count
+# a product as the product of the widths of its factors
+# {cite:p}`baskin2021uniq`.
+
+# %%
+widths = {"float32": (32, 32), "float16": (16, 16), "int8": (8, 8)}
+widths |= {"int8, int16": (8, 16), "int4, int8": (4, 8)}
+costs = {
+    name: inference_cost(base, weight_bits=w, activation_bits=a)
+    for name, (w, a) in widths.items()
+}
+columns = ["macs", "bit_operations", "bytes"]
+total = pd.DataFrame({n: t[columns].sum() for n, t in costs.items()}).T
+table(total, "Cost of one image: products, bit operations, bytes moved.", 0)
+
+# %% [markdown]
+# Latency is measured here, on one thread of this machine, with batches of 1
+# and 64 noise images. What the runtime executes shows whether a number says
+# something about the scheme or only about the simulation.
+
+# %%
+few_runs = max(2, runs // 5)  # of the larger batch
+timed = pd.DataFrame(
+    {
+        "scheme": name,
+        "measured": SCHEMES.get(name).measured,
+        **{f"{k} b1": v for k, v in latency(path, 1, runs).items()},
+        **{f"{k} b64": v for k, v in latency(path, 64, few_runs).items()},
+    }
+    for name, path in paths.items()
+)
+
+# %%
+integer = sorted(executed_operators(paths["integer"]))
+show_times = ["scheme", "measured", "median_ms b1", "iqr_ms b1"]
+show_times += ["median_ms b64", "iqr_ms b64"]
+table(timed[show_times], "Milliseconds a batch, median and quartiles.")
+Markdown(f"The *integer* file runs as: {', '.join(integer)}.")
+
+# %% [markdown]
+# ## Which to take
+#
+# A network is worth taking if no other one is smaller and better. These lie
+# on the line.
+
+# %%
+latency_of = timed.set_index("scheme")["median_ms b1"]
+judged = clustered.assign(median_ms=clustered["scheme"].map(latency_of))
+show(
+    cf.pareto_figure(judged),
+    "Accuracy on cats and dogs against compressed size and latency. Lines "
+    "join what nothing else beats; hollow marks are simulated.",
+    "Two scatter plots with a rising staircase.",
+    "pareto",
+)
+
+# %%
+means = ct.mean_scores(judged, ["set_up"])
+packed_bytes = judged.groupby("set_up")["compressed_bytes"].mean()
+means["kib"] = means["set_up"].map(packed_bytes / 1024)
+front = means[ct.pareto(means, "kib", "accuracy")].sort_values("kib")
+columns = ["set_up", "accuracy", "accuracy_low", "accuracy_high", "kib"]
+table(front[columns], "Smallest to best: nothing beats these.", 1)
+
+# %%
+smallest, most = front.iloc[0], front.iloc[-1]
+Markdown(
+    f"For the fewest bytes take *{smallest['set_up']}*: "
+    f"{smallest['accuracy']:.1f} % in {smallest['kib']:.0f} KiB. "
+    f"*{most['set_up']}* has {most['accuracy']:.1f} % in "
+    f"{most['kib']:.0f} KiB."
+)
+
+# %% [markdown]
+# ### The same in LiteRT
+#
+# The thesis used TensorFlow Lite, now LiteRT. It has an environment of its
+# own (`make litert`); these are its committed rows.
+
+# %%
+edge = litert_rows()
+columns = ["task", "set_up", "accuracy", "ci_low", "ci_high", "bytes"]
+columns += ["compressed_bytes", "batch1_ms", "batch64_ms", "measured"]
+table(edge[columns], "LiteRT files in its interpreter.", name="litert")
+
+# %% [markdown]
+# ### Use it
+#
+# One picture, one file, one answer.
+
+# %%
+picture = main.test.take(np.array([0]))
+logit = float(predict_onnx(paths["integer"], picture, 1))
+names, truth = main.test.class_names, int(picture.labels[0])
+Markdown(
+    f"The file says {names[int(logit > 0)]} (logit {logit:+.2f}); the picture "
+    f"shows a {names[truth]}."
+)
+
+# %% [markdown]
+# ## Verdicts on the thesis's claims
+
+# %%
+pairs_44 = [
+    ("base", "clustered"),
+    ("clustered, PTQ on QAT", "clustered, PTQ int8"),
+]
+pairs_45 = [
+    ("cluster-preserving QAT", "clustered"),
+    ("cluster-preserving QAT", "clustered, QAT"),
+]
+verdicts = pd.concat(
+    [
+        ct.orderings(rows, "horse/frog", claims_42, "table 4.2"),
+        ct.orderings(clustered, "cat/dog", pairs_44, "table 4.4"),
+        ct.orderings(clustered, "cat/dog", pairs_45, "table 4.5"),
+    ],
+    ignore_index=True,
+)
+found_here = "What the thesis ranks, and what was found here."
+table(verdicts, found_here, 2, name="verdicts")
+
+# %% [markdown]
+# ## Your run and the reference
+
+# %%
+for name, frame in {
+    "stand-alone": stand_alone,
+    "transfer": transferred,
+    "clustered": by_clusters,
+    "ten classes": of_ten,
+}.items():
+    for metric in ("accuracy", "difference", "mib", "compressed_mib"):
+        ct.record_scores(run, frame, metric, table=name)
+run.save()
+
+# %%
+comparison = compare_with_reference(run.rows, "04_compression_comparison")
+comparison = comparison.dropna(subset="reference")
+if len(comparison):
+    table(comparison, "This run beside the reference.", name="comparison")
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise}
+# :label: ex-04-nine
+#
+# (5 minutes) A layer of $n$ weights takes 16 values. By what factor does
+# storing indices shrink it at most? For which layers of QuantNET is it much
+# less?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-04-nine
+# :class: dropdown
+# ```
+#
+# 4 bits instead of 32, so 8, but for the codebook of 16 floats. Small layers
+# pay for it: a general packer that reaches more has found order among the
+# indices, as in a pruned layer, where one index is frequent.
+
+# %%
+kernels = {n: m.weight.numel() for n, m in base.named_children() if n in sizes}
+factor = {n: 32 * k / (4 * k + 16 * 32) for n, k in kernels.items()}
+assert max(factor.values()) < 8
+Markdown(", ".join(f"{n}: {f:.2f}" for n, f in factor.items()))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-04-channel
+#
+# (10 minutes) Take a clustered layer and round it to eight bits with one
+# scale a channel. Can the layer have more than 16 distinct values now? Can
+# a channel?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-04-channel
+# :class: dropdown
+# ```
+#
+# A channel cannot: equal weights get equal codes. The layer can, as every
+# channel multiplies its codes with a scale of its own. So count the codes.
+
+# %%
+layer = cluster(base, 16).conv2.weight.detach()
+per_channel = FakeQuantize(bits=8, granularity="channel")(layer)
+most = max(len(row.unique()) for row in per_channel.flatten(1))
+assert most <= 16 < len(per_channel.unique())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ## Make it yours
+#
+# A way of clustering is a function from the sorted distinct weights, and how
+# often each occurs, to centroids. Register one and put it beside the others;
+# validation images judge, as this is a choice.
+
+
+# %%
+@register_clustering("evenly spread", replace=True)
+def evenly_spread(values, counts, count, pinned, seed):
+    return np.linspace(values[0], values[-1], count)
+
+
+# %%
+trial = {
+    name: evaluate(cluster(base, 8, method=name), main.validation)
+    for name in ("exact", "kmeans++", "density", "linear", "evenly spread")
+}
+table(
+    pd.Series(trial, name="validation accuracy")
+    .rename_axis("start")
+    .to_frame(),
+    "Eight clusters a layer, nothing trained afterwards.",
+)
