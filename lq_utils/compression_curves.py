@@ -21,7 +21,8 @@ from lq_utils.compression_networks import (
 )
 from lq_utils.images import Splits
 from lq_utils.inference import evaluate
-from lq_utils.models import QuantNet, count_parameters
+from lq_utils.models import count_parameters
+from lq_utils.quantnet import QuantNet
 from lq_utils.onnx_export import onnx_sizes
 from lq_utils.pruning import SparsitySchedule
 from lq_utils.stacks import layers_of, strip
@@ -154,8 +155,9 @@ def sparse_network(
 ) -> nn.Module:
     """The base network, fine-tuned while its smallest weights go.
 
-    Sparsity rises during the first two thirds of the steps. Raises
-    CompressionError where too many weights are left.
+    Sparsity rises during the first two thirds of the steps, of which there
+    must be two or more. Raises CompressionError where too many weights are
+    left.
 
     Introduced in chapter 4.
     """

@@ -50,12 +50,13 @@ Rows = list[dict[str, Any]]
 # What decides the rows of this module and of compression_curves.
 CODE = modules(
     """
-    activation_quantization alphabets calibration checkpoints clustering
-    compressed_training compression compression_checks compression_curves
-    compression_networks compression_study graph grids images inference
-    models onnx_export onnx_files onnx_runtime onnx_schemes onnx_weights
-    parametrizations partitions pruning recipes scale_rules scales
-    simulated stacks training unit_pruning
+    activation_quantization alphabets augmentation calibration checkpoints
+    clustering compressed_training compression compression_checks
+    compression_curves compression_networks compression_study graph grids
+    images inference models onnx_export onnx_files onnx_runtime
+    onnx_schemes onnx_weights parametrizations partitions pruning quantnet
+    recipes scale_rules scales scheme_registry simulated splits stacks
+    training unit_pruning
     """
 )
 

@@ -100,6 +100,31 @@ def pair_task(
     return splits
 
 
+def thesis_tasks(
+    *, dataset: str = "auto10", verbose: bool = True
+) -> dict[str, Splits]:
+    """Two classes that look alike, two that do not, the first two turned.
+
+    On CIFAR-10 "cat/dog", "horse/frog" and "rotated cat/dog"; other sets
+    lend their first two classes, then the third and the last.
+
+    Raises:
+        DataError: as ``load_dataset``.
+
+    Source: QuantNET thesis, section 4.1.1. Introduced in chapter 4.
+    """
+    names = pool(dataset, verbose=False).class_names
+    close, far = ("cat", "dog"), ("horse", "frog")
+    if not {*close, *far} <= set(names):
+        close, far = names[:2], (names[2], names[-1])
+    more = {"dataset": dataset, "verbose": verbose}
+    return {
+        "/".join(close): pair_task(*close, **more),
+        "/".join(far): pair_task(*far, **more),
+        f"rotated {'/'.join(close)}": pair_task(*close, rotated=True, **more),
+    }
+
+
 def all_classes_task(
     *, dataset: str = "auto10", verbose: bool = True
 ) -> Splits:

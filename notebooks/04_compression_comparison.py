@@ -44,10 +44,6 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown
-from lq_utils.data_figures import architecture_figure, samples_figure
-
-# %%
-from lq_utils.litert_rows import litert_rows
 
 from lq_utils import codebooks, tuning
 
@@ -57,6 +53,7 @@ from lq_utils import compression_figures as cf
 from lq_utils import compression_networks as cn
 from lq_utils import compression_study as cs
 from lq_utils import compression_tables as ct
+from lq_utils.architecture_figures import architecture_figure, samples_figure
 from lq_utils.artifact import load_quantized, save_quantized, size_report
 from lq_utils.clustering import cluster_weights, register_clustering
 from lq_utils.compression import cluster
@@ -64,6 +61,9 @@ from lq_utils.figures import show, table, use_style
 from lq_utils.fingerprints import digest
 from lq_utils.inference import evaluate
 from lq_utils.inference_cost import inference_cost
+
+# %%
+from lq_utils.litert_rows import litert_rows
 from lq_utils.models import build_model, count_parameters
 from lq_utils.onnx_export import export_onnx
 from lq_utils.onnx_runtime import executed_operators, latency, predict_onnx
@@ -74,7 +74,7 @@ from lq_utils.pruning import SparsitySchedule, magnitude_mask
 from lq_utils.recipes import TrainingConfig
 from lq_utils.results import compare_with_reference, start_run
 from lq_utils.sweeps import cell_grid, sweep
-from lq_utils.tasks import all_classes_task, fewer_images, pair_task
+from lq_utils.tasks import all_classes_task, fewer_images, thesis_tasks
 
 # %% tags=["parameters"]
 profile: str = "quick"  # smoke|quick|full|custom; names this set of values
@@ -112,14 +112,11 @@ parameters = check_parameters(globals())
 
 # %%
 use_style()
-pairs = {
-    "cat/dog": pair_task("cat", "dog", dataset=dataset),
-    "horse/frog": pair_task("horse", "frog", dataset=dataset),
-    "rotated cat/dog": pair_task("cat", "dog", rotated=True, dataset=dataset),
-}
+pairs = thesis_tasks(dataset=dataset)
+close, far, turned = pairs
 how_many = train_images, test_images, seed
 splits = {k: fewer_images(v, *how_many) for k, v in pairs.items()}
-main = splits["cat/dog"]
+main = splits[close]
 many = list(range(seed, seed + seeds))
 run = start_run("04_compression_comparison", parameters, main.provenance)
 
@@ -161,7 +158,7 @@ show(
 # table 4.1. Only validation images judge.
 
 # %%
-few = fewer_images(pairs["cat/dog"], trial_images, 0, seed)
+few = fewer_images(pairs[close], trial_images, 0, seed)
 found = tuning.random_search(
     few.train,
     few.validation,
@@ -296,9 +293,8 @@ key = {
 study = partial(sweep, shared=inputs, key=key, code=cs.CODE, n_jobs=workers)
 
 # %%
-both = ["cat/dog", "horse/frog"]
 axes = {"seed": many, "plan": [plan]}
-own = cell_grid(task=both, start=[cn.OWN], **axes)
+own = cell_grid(task=[close, far], start=[cn.OWN], **axes)
 rows = study("04_quantization", cs.quantization_rows, own)
 
 # %% [markdown]
@@ -350,7 +346,7 @@ claims_42 = [
     ("PTQ on QAT", "PTQ int8"),
     ("base", "PTQ int8"),
 ]
-ranks = ct.orderings(rows, "cat/dog", claims_42, "table 4.2")
+ranks = ct.orderings(rows, close, claims_42, "table 4.2")
 table(ranks, "Cats and dogs, table 4.2: differences in points.", 2)
 
 # %% [markdown]
@@ -412,10 +408,9 @@ Markdown(
 # fine-tuned on the target's training images, then compressed.
 
 # %%
-targets = ["horse/frog", "rotated cat/dog"]
-moved = cell_grid(task=targets, start=["cat/dog"], **axes)
+moved = cell_grid(task=[far, turned], start=[close], **axes)
 transfer = study("04_quantization", cs.quantization_rows, moved)
-source = rows[rows["task"] == "cat/dog"]
+source = rows[rows["task"] == close]
 all_tasks = pd.concat([source, transfer], ignore_index=True)
 
 # %%
@@ -444,7 +439,7 @@ table(worth, "What the start is worth: accuracy in per cent.", 2)
 
 # %%
 less = list(range(seed, seed + extra_seeds))
-curve = {"task": ["cat/dog"], "seed": less, "plan": [plan]}
+curve = {"task": [close], "seed": less, "plan": [plan]}
 cells = cell_grid(bits=[tuple(layer_bits)], **curve)
 layers = study("04_layers", cc.layer_rows, cells).drop(columns="plan")
 show(
@@ -506,7 +501,7 @@ show(
 )
 
 # %%
-cells = cell_grid(task=["cat/dog"], count=[clusters], **axes)
+cells = cell_grid(task=[close], count=[clusters], **axes)
 clustered = study("04_clustering", cs.clustering_rows, cells)
 clustered = clustered.assign(start=cn.OWN)
 clustered = pd.concat([source, clustered], ignore_index=True)
@@ -736,9 +731,9 @@ pairs_45 = [
 ]
 verdicts = pd.concat(
     [
-        ct.orderings(rows, "horse/frog", claims_42, "table 4.2"),
-        ct.orderings(clustered, "cat/dog", pairs_44, "table 4.4"),
-        ct.orderings(clustered, "cat/dog", pairs_45, "table 4.5"),
+        ct.orderings(rows, far, claims_42, "table 4.2"),
+        ct.orderings(clustered, close, pairs_44, "table 4.4"),
+        ct.orderings(clustered, close, pairs_45, "table 4.5"),
     ],
     ignore_index=True,
 )
