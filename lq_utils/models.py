@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as tv
 
+from lq_utils.quantnet import QuantNet
 from lq_utils.registry import Registry
 
 MODELS: Registry = Registry("model")
@@ -55,44 +56,6 @@ def count_parameters(model: nn.Module) -> int:
     Introduced in chapter 1.
     """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-class QuantNet(nn.Module):
-    """The thesis's small classifier: 545,889 parameters with one output.
-
-    Source: QuantNET thesis, section 3.2 and table 4.1, with its dropout
-    after each convolution. The two 2x2 poolings and "same" padding are
-    forced by its parameter count. Introduced in chapter 4.
-    """
-
-    def __init__(self, num_classes: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, 3, padding="same")
-        self.conv2 = nn.Conv2d(32, 64, 3, padding="same")
-        self.linear1 = nn.Linear(64 * 8 * 8, 128)
-        self.linear2 = nn.Linear(128, 16)
-        self.output = nn.Linear(16, num_classes)
-        self.pool = nn.MaxPool2d(2)
-        self.dropout = nn.Dropout(dropout)
-        self.relu = nn.ReLU()
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """He-normal weights, Glorot-normal output, zero biases."""
-        for layer in (self.conv1, self.conv2, self.linear1, self.linear2):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.xavier_normal_(self.output.weight)
-        for module in self.children():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(self.pool(self.relu(self.conv1(x))))
-        x = self.dropout(self.pool(self.relu(self.conv2(x))))
-        x = self.relu(self.linear1(torch.flatten(x, 1)))
-        x = self.relu(self.linear2(x))
-        return self.output(x)
 
 
 class BasicBlock(nn.Module):

@@ -21,7 +21,8 @@ class TrainingConfig:
     ``image_sizes`` shares the epochs evenly between image sizes in pixels
     (progressive resizing); the last one must be the size used afterwards.
     ``patience`` stops after that many epochs without a better validation
-    accuracy; ``None`` never does.
+    accuracy; ``None`` never does. ``momentum`` is that of "sgd"; "adam"
+    and "rmsprop" run with torch's own constants.
 
     Introduced in chapter 1.
     """
@@ -42,7 +43,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         choices = {
-            "optimizer": (self.optimizer, ("sgd", "adam")),
+            "optimizer": (self.optimizer, ("sgd", "adam", "rmsprop")),
             "schedule": (
                 self.schedule,
                 ("one-cycle", "cosine", "constant"),
@@ -93,6 +94,12 @@ def make_optimizer(
     """
     if config.optimizer == "adam":
         return torch.optim.Adam(
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
             parameters,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,

@@ -23,6 +23,7 @@ from lq_utils.recipes import (
     TrainingError,
     image_size_at,
     learning_rate_at,
+    make_optimizer,
 )
 from lq_utils.training import STEP, loss_of, train
 
@@ -175,6 +176,7 @@ def test_divergence_is_reported_with_advice() -> None:
     "wrong",
     [
         {"optimizer": "adamw2"},
+        {"optimizer": "RMSprop"},
         {"schedule": "linear"},
         {"epochs": 0},
         {"image_sizes": ()},
@@ -195,6 +197,24 @@ def test_cosine_starts_at_the_peak() -> None:
     config = TrainingConfig(learning_rate=0.4, schedule="cosine")
     values = [learning_rate_at(p, config) for p in (0, 0.5, 1)]
     np.testing.assert_allclose(values, [0.4, 0.2, 0], atol=1e-12)
+
+
+def test_rmsprop_by_hand() -> None:
+    # Hinton's lecture 6e: the step is the gradient over the root of a
+    # running mean of its squares, which torch lets decay by 0.99.
+    config = TrainingConfig(
+        optimizer="rmsprop", learning_rate=0.01, weight_decay=0.1
+    )
+    weight = nn.Parameter(torch.tensor([2.0, -4.0], dtype=torch.float64))
+    optimizer = make_optimizer([weight], config)
+    expected, mean = np.array([2.0, -4.0]), np.zeros(2)
+    for gradient in ([0.5, 3.0], [-1.0, 0.25]):
+        decayed = np.array(gradient) + 0.1 * expected
+        mean = 0.99 * mean + 0.01 * decayed**2
+        expected = expected - 0.01 * decayed / (np.sqrt(mean) + 1e-8)
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12)
 
 
 def test_image_sizes_share_the_epochs_evenly() -> None:
