@@ -17,6 +17,7 @@ from lq_utils.registry import Registry
 
 MAX_BITS = 32
 FLOAT32_LEVELS = 2**22  # of which float32 still resolves the halves
+OWN = "codebook"  # the alphabet of a layer's own centroids
 
 QUANTIZERS: Registry[Callable[[int], Alphabet]] = Registry("quantizer")
 register_quantizer = QUANTIZERS.register
@@ -33,7 +34,10 @@ class Alphabet:
     Uniform alphabets hold the integers ``lowest, lowest + step, ...``
     (``count`` of them); the others list their levels in ``codebook``
     (float32 ``[count]``). ``affine`` alphabets are shifted by a zero
-    point so that they cover ``min(w, 0) ... max(w, 0)``.
+    point so that they cover ``min(w, 0) ... max(w, 0)``. ``own`` ones are
+    the centroids of one layer, stored with it instead of scales; a plan,
+    which knows only how many they are, has their indices 0, 1, ... for
+    them.
 
     Introduced in chapter 3.
     """
@@ -44,16 +48,19 @@ class Alphabet:
     step: int = 1
     affine: bool = False
     codebook: tuple[float, ...] | None = None
+    own: bool = False
 
     def __post_init__(self) -> None:
         if self.codebook is None:
             return
         # As float32, so that float64 work rounds to the same levels.
         levels = torch.tensor(self.codebook, dtype=torch.float32)
-        if len(levels) != self.count or not (levels.diff() > 0).all():
+        ascending = bool((levels.diff() > 0).all())
+        finite = bool(torch.isfinite(levels).all())
+        if len(levels) != self.count or not (ascending and finite):
             raise GridError(
                 f"the codebook of '{self.name}' must hold {self.count} "
-                "ascending levels that differ in float32"
+                "ascending levels, finite and different in float32"
             )
         object.__setattr__(self, "codebook", tuple(levels.tolist()))
 
@@ -236,12 +243,32 @@ def binary(bits: int) -> Alphabet:
     return Alphabet("binary", 2, -1, step=2)
 
 
+def _own(count: str, bits: int) -> Alphabet:
+    """So many centroids of a layer, whatever they are."""
+    if not count.isdecimal() or int(count) == 0:
+        raise GridError(
+            f"unknown quantizer '{OWN}:{count}': write '{OWN}:16' for a "
+            "layer with 16 centroids of its own"
+        )
+    letters = Alphabet(OWN, int(count), 0, own=True)
+    if bits != letters.code_bits:
+        raise GridError(
+            f"{bits} bits: codes of {count} centroids take {letters.code_bits}"
+        )
+    return letters
+
+
 def alphabet(quantizer: str, bits: int) -> Alphabet:
     """The alphabet of a registered quantizer at ``bits`` bits.
+
+    ``"codebook:16"`` is that of a layer with 16 centroids of its own.
 
     Raises UnknownName for an unknown quantizer, GridError for bits it
     does not take.
 
     Introduced in chapter 3.
     """
+    kind, _, count = str(quantizer).partition(":")
+    if kind == OWN and quantizer not in QUANTIZERS:
+        return _own(count, bits)
     return QUANTIZERS.get(quantizer)(bits)

@@ -1,8 +1,8 @@
 """Artifacts: a quantized network in one file, as small as it claims.
 
-The file is a safetensors file: bit-packed codes, scales, zero points and
-what stayed in floating point, each of them one flat tensor; everything
-else (plan, alphabets, sizes) is JSON in its header. The architecture is
+The file is a safetensors file: bit-packed codes, scales, zero points,
+centroids and what stayed in floating point, each of them one flat tensor;
+everything else (plan, alphabets, sizes) is JSON in its header. The architecture is
 built anew from its name. Nothing in the file is ever executed.
 """
 
@@ -81,8 +81,8 @@ def size_report(
 ) -> dict[str, int]:
     """What takes how much of the file that ``save_quantized`` writes.
 
-    ``code_bits``, ``scale_bits``, ``zero_point_bits`` and ``float_bits``
-    add up to ``plan.size_bits(model)`` of a folded network;
+    ``code_bits``, ``scale_bits``, ``zero_point_bits``, ``codebook_bits``
+    (centroids of clustered layers) and ``float_bits`` add up to ``plan.size_bits(model)`` of a folded network;
     ``padding_bits`` fill the last byte of each layer's codes; with
     ``header_bytes`` they make ``file_bytes``.
 
@@ -98,6 +98,7 @@ def size_report(
         "padding_bits": bits["codes"] - codes,
         "scale_bits": bits["scales"],
         "zero_point_bits": bits["zero_points"],
+        "codebook_bits": bits["codebooks"],
         "float_bits": sum(
             size for name, size in bits.items() if name.startswith("rest.")
         ),

@@ -1,7 +1,7 @@
 """What a quantized network's file holds, and the way back from it.
 
-Flat tensors (codes, scales, zero points, the rest by type) and a header
-of plain values; the architecture is built anew from its name.
+Flat tensors (codes, scales, zero points, centroids, the rest by type) and
+a header of plain values; the architecture is built anew from its name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lq_utils.graph import (
     trace,
     weight_matrix,
 )
-from lq_utils.grids import Alphabet, Grid, GridError
+from lq_utils.grids import Alphabet, Grid, GridError, codebook_grid
 from lq_utils.models import build_model
 from lq_utils.packing import pack, packed_size, unpack
 from lq_utils.plans import Plan, evaluation_tensors
@@ -87,8 +87,10 @@ def encode(quantized: Quantized, model_name: str, num_outputs: int) -> Parts:
         packed.append(pack(codes, bits))
         count += codes.numel() * bits
     grids = [quantized.grids[name] for name in rows]
+    own = [grid for grid in grids if grid.alphabet.own]
+    scaled = [grid for grid in grids if not grid.alphabet.own]
     affine = [grid for grid in grids if grid.alphabet.affine]
-    alphabets = list(dict.fromkeys(grid.alphabet for grid in grids))
+    alphabets = list(dict.fromkeys(grid.alphabet for grid in scaled))
     header = {
         "model": model_name,
         "outputs": num_outputs,
@@ -97,15 +99,13 @@ def encode(quantized: Quantized, model_name: str, num_outputs: int) -> Parts:
         "layout": _layout(network),
         "plan": plan.to_text(),
         "alphabets": [_alphabet_to_list(a) for a in alphabets],
-        "grids": [
-            [alphabets.index(g.alphabet), *g.scale.shape, g.group_size]
-            for g in grids
-        ],
+        "grids": [_grid_to_list(grid, alphabets) for grid in grids],
     }
     tensors = {
         "codes": torch.cat(packed),
-        "scales": _flat([grid.scale for grid in grids]),
+        "scales": _flat([grid.scale for grid in scaled]),
         "zero_points": _flat([grid.zero_point for grid in affine]),
+        "codebooks": _flat([grid.alphabet.levels() for grid in own]),
         **_by_type(_rest(network, plan)),
     }
     return Parts(tensors, header, count)
@@ -174,6 +174,14 @@ def _alphabet_from_list(values: list[Any]) -> Alphabet:
     return Alphabet(name, count, lowest, step, affine, book)
 
 
+def _grid_to_list(grid: Grid, alphabets: list[Alphabet]) -> list[int]:
+    """Alphabet and shape of the scales, or the number of centroids."""
+    letters = grid.alphabet
+    if letters.own:
+        return [letters.count]
+    return [alphabets.index(letters), *grid.scale.shape, grid.group_size]
+
+
 def _flat(tensors: list[Tensor]) -> Tensor:
     parts = [t.detach().float().cpu().reshape(-1) for t in tensors]
     return torch.cat([torch.empty(0), *parts])
@@ -220,7 +228,8 @@ def decode(
     rows = [row.layer for row in plan if row.bits is not None]
     for name, record in zip(rows, header["grids"], strict=True):
         module = network.get_submodule(name)
-        grid = _take_grid(readers, alphabets[record[0]], *record[1:])
+        columns = weight_matrix(module).shape[1]
+        grid = _take_grid(readers, alphabets, record, columns)
         set_weight_matrix(module, _take_weight(readers, module, grid))
     with torch.no_grad():
         for tensor in _rest(network, plan).values():
@@ -234,16 +243,19 @@ def decode(
 
 def _take_grid(
     readers: dict[str, _Reader],
-    alphabet: Alphabet,
-    rows: int,
-    groups: int,
-    group_size: int,
+    alphabets: list[Alphabet],
+    record: list[int],
+    columns: int,
 ) -> Grid:
+    """The inverse of :func:`_grid_to_list`, for a weight of ``columns``."""
+    if len(record) == 1:
+        return codebook_grid(readers["codebooks"].take(record[0]), columns)
+    index, rows, groups, group_size = record
     scale = readers["scales"].take(rows * groups).reshape(rows, groups)
     zero = torch.zeros_like(scale)
-    if alphabet.affine:
+    if alphabets[index].affine:
         zero = readers["zero_points"].take(rows * groups).reshape(rows, groups)
-    return Grid(alphabet, scale, zero, group_size)
+    return Grid(alphabets[index], scale, zero, group_size)
 
 
 def _take_weight(

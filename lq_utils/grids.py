@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lq_utils.alphabets import (
     MAX_BITS,
+    OWN,
     QUANTIZERS,
     Alphabet,
     GridError,
@@ -29,6 +30,7 @@ __all__ = [
     "Grid",
     "GridError",
     "alphabet",
+    "codebook_grid",
     "register_quantizer",
 ]
 
@@ -121,3 +123,16 @@ class Grid:
             scale=self.scale.expand(rows, -1).clone(),
             zero_point=self.zero_point.expand(rows, -1).clone(),
         )
+
+
+def codebook_grid(centroids: Tensor, columns: int) -> Grid:
+    """The grid of a layer ``[K, columns]`` that takes its own centroids.
+
+    ``centroids`` are float32 ``[C]``, the values themselves: the scale
+    is 1. Raises GridError where they are not finite and ascending.
+
+    Source: Han et al. 2016, section 3. Introduced in chapter 4.
+    """
+    values = tuple(centroids.tolist())
+    letters = Alphabet(OWN, len(values), min(values), 1, False, values, True)
+    return Grid(letters, torch.ones(1, 1), torch.zeros(1, 1), columns)

@@ -34,6 +34,8 @@ class LayerPlan:
 
     ``polish`` counts sweeps of coordinate descent after the solver,
     ``options`` are (name, value) pairs for the solver and scale rule.
+    The quantizer ``"codebook:16"`` says that a layer is clustered; see
+    ``lq_utils.codebooks``.
 
     Introduced in chapter 3.
     """

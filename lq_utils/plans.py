@@ -33,7 +33,7 @@ from lq_utils.plan_rows import (
 from lq_utils.registry import UnknownName, did_you_mean
 from lq_utils.scales import scale_shape
 
-FLOAT_BITS = 32  # a scale, a zero point
+FLOAT_BITS = 32  # a scale, a zero point, a centroid
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class Plan:
     def size_bits(self, model: nn.Module) -> int:
         """Exact size, in bits, of the network under this plan.
 
-        Codes take ceil(log2 levels) bits each, scales (and zero points of
-        affine grids) 32; all other parameters and buffers, batch norms
+        Codes take ceil(log2 levels) bits each, 1 at least; scales (zero
+        points of affine grids, centroids of clustered layers) 32; all other parameters and buffers, batch norms
         folded, what they take in memory. File headers are not counted.
         Raises PlanError where the plan does not fit the network.
         """
@@ -225,6 +225,8 @@ def _layer_bits(row: LayerPlan, info: LayerInfo) -> int:
     assert letters is not None
     scales = scale_shape(info.rows, info.columns, row.granularity)
     numbers = scales[0] * scales[1] * (2 if letters.affine else 1)
+    if letters.own:
+        numbers = letters.count
     codes = info.rows * info.columns * letters.code_bits
     return codes + FLOAT_BITS * numbers
 

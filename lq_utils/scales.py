@@ -116,6 +116,15 @@ def _check_weight(weight: Tensor) -> None:
         )
 
 
+def _check_fitted(alphabet: Alphabet) -> None:
+    if alphabet.own:
+        raise GridError(
+            f"'{alphabet.name}' stands for the centroids of a layer, which "
+            "no scale rule finds: cluster the network, then hand it to "
+            "lq_utils.codebooks.codebook_network"
+        )
+
+
 def fit_grid(
     weight: Tensor,
     alphabet: Alphabet,
@@ -147,7 +156,8 @@ def fit_grid(
 
     Raises:
         GridError: NaN or infinite weights, another number of dimensions,
-            an unknown granularity or option, an option out of range.
+            an unknown granularity or option, an option out of range, an
+            alphabet of a layer's own centroids.
         UnknownName: no such rule.
 
     Source: the 80-step search of Frantar et al. 2023 (GPTQ) is ``"mse"``
@@ -156,6 +166,7 @@ def fit_grid(
     """
     weight = weight.detach()
     _check_weight(weight)
+    _check_fitted(alphabet)
     find = _find_rule(rule)
     _check_options(rule, options)
     size = weight.shape[1]

@@ -137,11 +137,21 @@ def attach(
 def strip(model: M) -> M:
     """A copy with plain weights, whose outputs are the same to the bit.
 
-    Quantized activations stay. Introduced in chapter 4.
+    Its parameters come in the order of a new network. Quantized activations stay. Introduced in chapter 4.
     """
     plain = clone(model)
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             for tensor in list(module.parametrizations):  # type: ignore
                 parametrize.remove_parametrizations(module, tensor)
+            if isinstance(module, LAYER_TYPES):
+                _weight_first(module)
     return plain
+
+
+def _weight_first(layer: nn.Conv2d | nn.Linear) -> None:
+    """Undo that PyTorch puts the weight back behind the bias."""
+    bias = layer.bias
+    assert bias is None or isinstance(bias, nn.Parameter)
+    del layer.bias
+    layer.register_parameter("bias", bias)
