@@ -8,7 +8,6 @@ of Keras must be chosen before.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import math
@@ -38,8 +37,8 @@ class TuningError(ValueError):
     """
 
 
-def load_keras_tuner() -> Any:
-    """The module keras_tuner, with torch as the backend of Keras.
+def use_torch_backend() -> None:
+    """Make torch the backend of Keras; call it before Keras is imported.
 
     Raises TuningError where Keras was imported with another backend.
 
@@ -54,7 +53,6 @@ def load_keras_tuner() -> Any:
             f"variable KERAS_BACKEND={BACKEND} before Keras is imported"
         )
     os.environ["KERAS_BACKEND"] = BACKEND
-    return importlib.import_module("keras_tuner")
 
 
 def check_space(space: Space) -> dict[str, list[Any]]:
@@ -109,7 +107,7 @@ def search(
     one function, space, seed and number of trials: name it after them.
     Nothing is printed but the bar of ``progress``, on stderr.
 
-    Raises TuningError as ``check_space`` and ``load_keras_tuner`` do, for
+    Raises TuningError as ``check_space`` and ``use_torch_backend`` do, for
     less than 1 trial or more than there are settings, and for an error in
     ``evaluate``. Source: Bergstra and Bengio 2012.
 
@@ -169,7 +167,8 @@ def _tuner(
     folder: Path,
 ) -> Any:
     """A RandomSearch, with what ``folder`` holds of it."""
-    kt = load_keras_tuner()
+    use_torch_backend()
+    import keras_tuner as kt
 
     class Search(kt.RandomSearch):
         def run_trial(self, trial: Any, *_: Any, **__: Any) -> float:

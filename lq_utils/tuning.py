@@ -83,7 +83,8 @@ def random_search(
 
     Returns:
         One row a trial: trial (from 0), all parameters of a setting, and
-        the columns of ``train_and_score``.
+        the columns of ``train_and_score``. Where ``trials`` are nearly
+        all settings of a small space, keras-tuner may find fewer.
 
     Raises:
         DataError: a test part, other classes, or images not 32x32.

@@ -28,8 +28,8 @@ from lq_utils.inference import evaluate, to_input
 from lq_utils.keras_search import (
     TuningError,
     check_space,
-    load_keras_tuner,
     search,
+    use_torch_backend,
 )
 from lq_utils.published import published
 from lq_utils.quantnet import QuantNet
@@ -503,4 +503,4 @@ def test_another_backend_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(backend=lambda: "jax")
     monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(config=config))
     with pytest.raises(TuningError, match="'jax'.*KERAS_BACKEND=torch"):
-        load_keras_tuner()
+        use_torch_backend()
