@@ -17,7 +17,7 @@ STAMP := $(VENV)/.complete
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help env book test data serve notebooks lab lint lock train bench
-.PHONY: doctor clean distclean
+.PHONY: litert doctor clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
@@ -77,6 +77,9 @@ bench: $(STAMP)  ## measure speeds
 	@for script in benchmarks/bench_*.py; do \
 		$(PY) "$$script" || exit 1; done
 
+litert: $(STAMP)  ## measure .tflite files in an environment of LiteRT's own
+	@$(PY) benchmarks/litert/measure_formats.py
+
 doctor: $(STAMP)  ## check environment, data and GPU
 	@$(PY) -m lq_utils doctor
 
@@ -86,4 +89,4 @@ clean:  ## remove what was built (not .venv, data or cached results)
 	@rm -rf book/chapters .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 distclean: clean  ## remove .venv and the caches as well (not data)
-	@rm -rf $(VENV) _build benchmarks/peers/.venv
+	@rm -rf $(VENV) _build benchmarks/*/.venv

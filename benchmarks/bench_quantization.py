@@ -20,7 +20,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "peers")]
 
-from environment import PeersError, ensure
+from environment import PEERS
 from layer_part import (
     GROWTH_METHODS,
     NARROW,
@@ -89,9 +89,9 @@ def main() -> int:
         bench = Bench(Path(folder), options)
         try:
             if not options.no_peers:
-                bench.peers_python = ensure()
+                bench.peers_python = PEERS.ensure()
             run_parts(bench, verdicts)
-        except (PeersError, RuntimeError) as error:
+        except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1
     if options.no_peers:

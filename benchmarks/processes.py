@@ -45,7 +45,7 @@ class Bench:
         name = (PEERS if theirs else HERE) / script
         done = subprocess.run(
             [str(python), str(name), str(self.folder), *words, str(path)],
-            env=_environment(self.options.threads),
+            env=variables(self.options.threads),
             capture_output=True,
             text=True,
             check=False,
@@ -56,7 +56,7 @@ class Bench:
         return result
 
 
-def _environment(threads: int) -> dict[str, str]:
+def variables(threads: int) -> dict[str, str]:
     """What the processes see: modules of both sides, so many threads."""
     values = dict(os.environ)
     values["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, HERE, PEERS)))
