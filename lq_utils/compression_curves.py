@@ -10,6 +10,7 @@ from torch import nn
 from lq_utils.compressed_training import fit, steps_per_epoch
 from lq_utils.compression import cluster, fake_quantize, prune, pruning_steps
 from lq_utils.compression_checks import check_distinct, check_sparse
+from lq_utils.compression_files import Rows, files_of
 from lq_utils.compression_networks import (
     Budget,
     Tasks,
@@ -22,13 +23,10 @@ from lq_utils.compression_networks import (
 from lq_utils.images import Splits
 from lq_utils.inference import evaluate
 from lq_utils.models import count_parameters
-from lq_utils.quantnet import QuantNet
-from lq_utils.onnx_export import onnx_sizes
 from lq_utils.pruning import SparsitySchedule
+from lq_utils.quantnet import QuantNet
 from lq_utils.stacks import layers_of, strip
 from lq_utils.unit_pruning import kept_units, parameters_removed, remove_units
-
-Rows = list[dict[str, Any]]
 
 # Filters of QuantNETs with about a half, a quarter and an eighth of the
 # parameters; the sparse networks keep as many.
@@ -190,12 +188,13 @@ def cluster_rows(
     own = splits[task]
     base = base_network(own, seed, plan)
     rows = []
-    for count in counts:
-        at_once = cluster(base, count)
-        trained = fine_tuned(at_once, own, seed, plan)
-        for network, was in ((at_once, False), (trained, True)):
-            check_distinct(network, count, skip=small_layers(base, count))
-            fields = {"count": count, "trained": was}
-            plain = plain_copy(base, network)
-            rows.append(_tested(plain, own, **fields) | onnx_sizes(plain))
+    with files_of(base, own, seed, plan) as files:
+        for count in counts:
+            at_once = cluster(base, count)
+            trained = fine_tuned(at_once, own, seed, plan)
+            for network, was in ((at_once, False), (trained, True)):
+                check_distinct(network, count, skip=small_layers(base, count))
+                plain = plain_copy(base, network)
+                row = _tested(plain, own, count=count, trained=was)
+                rows.append(row | files.sizes(plain))
     return rows

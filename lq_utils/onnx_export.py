@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 import torch
 from torch import nn
 
-from lq_utils.onnx_files import OnnxError, packed_sizes, quiet, write_onnx
+from lq_utils.onnx_files import OnnxError, quiet, write_onnx
 from lq_utils.stacks import strip
 
 INPUT = "x"  # names in the file
@@ -89,17 +88,3 @@ def _exported(
         ) from error
     assert program is not None  # with dynamo=True
     return program.model_proto
-
-
-def onnx_sizes(model: nn.Module) -> dict[str, int]:
-    """Size of the float32 file of a network, on disk and compressed.
-
-    ``bytes``, and ``compressed_bytes`` by gzip or LZMA, whichever is less.
-    Raises OnnxError as :func:`export_onnx` does.
-
-    Introduced in chapter 4.
-    """
-    with TemporaryDirectory(prefix="lq-") as folder:
-        path = Path(folder) / "network.onnx"
-        export_onnx(model, path)
-        return packed_sizes(path)

@@ -216,9 +216,11 @@ def compare_with_runtime(
 
     ``codes`` weights are stored as integers, ``equal_codes`` is the share
     of them that rounding ``model`` gives as well (1 where there are
-    none). ``largest_gap`` is the largest difference of two logits, in
-    ``output_step``; where logits are not rounded, a step is 1/255 of
-    their range. ``same_top1`` is the share of images put into the same
+    none). ``largest_gap`` is the largest difference of two logits in
+    ``output_step``, to three decimals; that step is the file's where it
+    rounds logits to eight bits, else (not rounded, or to steps finer than
+    float32 sums can tell) 1/255 of the range of the runtime's logits.
+    ``same_top1`` is the share of images put into the same
     class, ``hits`` the number that the runtime puts into the right one.
 
     Raises:
@@ -236,16 +238,15 @@ def compare_with_runtime(
     guesses = _classes(theirs)
     agree = _classes(ours) == guesses
     right = guesses == torch.from_numpy(data.labels)
-    step = output_step(path)
-    if step is None:
-        step = float(theirs.max() - theirs.min()) / 255
+    step = float(theirs.max() - theirs.min()) / 255
+    step = max(step, output_step(path) or 0.0)
     count = sum(part.size for part in equal)
     same = sum(int(part.sum()) for part in equal)
     return {
         "codes": count,
         "equal_codes": same / count if count else 1.0,
         "output_step": step,
-        "largest_gap": float((ours - theirs).abs().max()) / step,
+        "largest_gap": round(float((ours - theirs).abs().max()) / step, 3),
         "same_top1": float(agree.float().mean()),
         "hits": int(right.sum()),
     }

@@ -147,15 +147,21 @@ def all_classes_task(
 def fewer_images(splits: Splits, train: int, test: int, seed: int) -> Splits:
     """The same task with so many images a class, drawn with ``seed``.
 
-    0 keeps all of a part. Validation images are not touched.
+    Of validation images as many are kept as of test images, if there are.
+    0 keeps all of a part.
 
     Raises:
         DataError: more than a class has.
 
     Introduced in chapter 4.
     """
+
+    def few(part: ImageData, count: int) -> ImageData:
+        return part.per_class(count, seed) if count else part
+
+    least = int(np.bincount(splits.validation.labels).min())
     return Splits(
-        splits.train.per_class(train, seed) if train else splits.train,
-        splits.validation,
-        splits.test.per_class(test, seed) if test else splits.test,
+        few(splits.train, train),
+        few(splits.validation, min(test, least)),
+        few(splits.test, test),
     )
