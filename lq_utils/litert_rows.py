@@ -58,8 +58,8 @@ def litert_rows(folder: Path | None = None) -> pd.DataFrame:
     share of test images decided as by the float32 network in torch, and
     ``logit_gap``, the largest difference of a logit from it; ``format``;
     ``arithmetic``, the types that layers multiply (activations x
-    weights); ``measured``, whether weights are multiplied in the type
-    that the file stores; ``left_out``, why a format has no numbers, or
+    weights); ``measured``, whether they are what the file stores (not
+    so where float16 is made float32 first); ``left_out``, why a format has no numbers, or
     "" where it has.
 
     Raises:

@@ -20,7 +20,8 @@ from typing import Any
 import litert_torch
 import numpy as np
 import torch
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer, recipe
 from measuring import (
     read_calibration,
@@ -32,7 +33,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 Recipe = list[dict[str, Any]]
-PRODUCTS = ("CONV_2D", "FULLY_CONNECTED")
+PRODUCTS = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+)
 WARM_UP = 10
 GAP = 1e-3  # largest logit error of a right conversion to float32
 FAILURES = (RuntimeError, ValueError, TypeError, LookupError)
@@ -121,24 +125,23 @@ class Runtime:
         return {"ms": median, "low_ms": low, "high_ms": high, "runs": runs}
 
 
-def products(path: Path) -> dict[str, int]:
-    """Types of what is multiplied, and in how many layers."""
-    interpreter = Interpreter(
-        model_path=str(path),
-        experimental_op_resolver_type=(
-            OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        ),
-    )
-    interpreter.allocate_tensors()
+def products(content: bytes) -> dict[str, int]:
+    """Types that layers multiply, and in how many; read from a file."""
+    model = schema.ModelT.InitFromPackedBuf(content)
     kinds = {
-        t["index"]: np.dtype(t["dtype"]).name
-        for t in interpreter.get_tensor_details()
+        code: name.lower()
+        for name, code in vars(schema.TensorType).items()
+        if isinstance(code, int)
     }
+    (graph,) = model.subgraphs
     found: Counter[str] = Counter()
-    for operation in interpreter._get_ops_details():
-        if operation["op_name"] in PRODUCTS:
-            activation, weight = operation["inputs"][:2]
-            found[f"{kinds[activation]} x {kinds[weight]}"] += 1
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        if code.builtinCode in PRODUCTS:
+            activation, weight = (
+                kinds[graph.tensors[i].type] for i in operator.inputs[:2]
+            )
+            found[f"{activation} x {weight}"] += 1
     return dict(found)
 
 
@@ -217,7 +220,7 @@ class Study:
             ),
             "bytes": len(content),
             "gzip_bytes": len(gzip.compress(content, 9, mtime=0)),
-            "products": products(files[min(files)]),
+            "products": products(content),
             "times": {
                 str(b): runtime.milliseconds(self.images, self.runs[b])
                 for b, runtime in runtimes.items()

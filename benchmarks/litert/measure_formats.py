@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ SET_UPS = {
     },
     "QAT": {"QAT": "float32", "PTQ on QAT": "int8"},
 }
+SPLIT = "pair 70-10-20"  # of pair_task
 BITS = 8
 FINE_RATE = 1e-4
 
@@ -70,10 +73,12 @@ def parse() -> argparse.Namespace:
         help="made images, an epoch, few runs; nothing becomes reference",
     )
     options = parser.parse_args()
-    options.profile = "quick" if options.quick else "full"
+    usual = vars(options) == vars(parser.parse_args([]))
+    options.profile = "full" if usual else "custom"
     options.dataset = "synthetic10" if options.quick else "auto10"
     options.runs = {1: 20, 64: 5} if options.quick else {1: 500, 64: 50}
     if options.quick:
+        options.profile = "quick"
         options.epochs = options.fine_epochs = 1
     return options
 
@@ -182,14 +187,25 @@ def study(run: Run, options: argparse.Namespace) -> dict[str, Any]:
     return {"versions": versions, "left_out": left_out}
 
 
+def vector_instructions() -> str:
+    """What decides how fast integers are; "unknown" but on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return "unknown"
+    found = re.findall(r"\b(?:avx|amx|asimd)\w*", text)
+    return " ".join(sorted(set(found))) or "unknown"
+
+
 def save(run: Run, more: dict[str, Any]) -> Path:
     """Write rows and record; a full run on real images is the reference."""
     folder = run.save()
-    record = json.loads((folder / "run.json").read_text("utf-8"))
-    record["packages"] |= more["versions"]
-    record["left_out"] = more["left_out"]
+    content = json.loads((folder / "run.json").read_text("utf-8"))
+    content["packages"] |= more["versions"]
+    content["machine"]["vector_instructions"] = vector_instructions()
+    content["left_out"] = more["left_out"]
     with atomic_write(folder / "run.json") as path:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
+        text = json.dumps(content, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", "utf-8")
     if run.profile != "full" or run.provenance.rung not in REAL:
         return folder
@@ -202,6 +218,7 @@ def save(run: Run, more: dict[str, Any]) -> Path:
 def main() -> int:
     options = parse()
     provenance = pool(options.dataset, verbose=False).provenance
+    provenance = replace(provenance, split=SPLIT)
     shared = {k: v for k, v in vars(options).items() if k != "quick"}
     run = Run(NAME, {**shared, "fine_rate": FINE_RATE}, provenance)
     try:
