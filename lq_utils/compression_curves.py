@@ -42,7 +42,7 @@ def _tested(
 
 
 def layer_rows(
-    task: str, seed: int, bits: tuple[int, ...], plan: Budget, splits: Tasks
+    task: str, seed: int, widths: tuple[int, ...], plan: Budget, splits: Tasks
 ) -> Rows:
     """Weights of one layer on a grid, of none, and of all: figure 4.2.
 
@@ -55,7 +55,7 @@ def layer_rows(
     base = base_network(own, seed, plan)
     names = list(layers_of(base))
     rows = [_tested(base, own, layer="none", bits=32)]
-    for width in bits:
+    for width in widths:
         for name in [*names, "all"]:
             others = [other for other in names if name not in (other, "all")]
             rounded = fake_quantize(

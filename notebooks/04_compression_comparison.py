@@ -440,7 +440,7 @@ table(worth, "What the start is worth: accuracy in per cent.", 2)
 # %%
 less = list(range(seed, seed + extra_seeds))
 curve = {"task": [close], "seed": less, "plan": [plan]}
-cells = cell_grid(bits=[tuple(layer_bits)], **curve)
+cells = cell_grid(widths=[tuple(layer_bits)], **curve)
 layers = study("04_layers", cc.layer_rows, cells).drop(columns="plan")
 show(
     cf.layers_figure(layers),
