@@ -23,6 +23,21 @@ from lq_utils.simulated import compare_with_runtime
 Rows = list[dict[str, Any]]
 
 
+# Exporting takes seconds, and all networks of a kind give one graph.
+_EXPORTED: dict[str, bytes] = {}
+
+
+def _exported(network: nn.Module) -> bytes:
+    """The file of a network of this kind, with whatever weights."""
+    kind = str(network)
+    if kind not in _EXPORTED:
+        with TemporaryDirectory(prefix="lq-") as folder:
+            path = Path(folder) / "network.onnx"
+            export_onnx(network, path)
+            _EXPORTED[kind] = path.read_bytes()
+    return _EXPORTED[kind]
+
+
 class Files:
     """Files of networks that are built as ``base``, in a folder of a cell.
 
@@ -44,7 +59,7 @@ class Files:
         self.template = Path(folder) / "base.onnx"
         self.source = Path(folder) / "float32.onnx"
         self.target = Path(folder) / "compressed.onnx"
-        export_onnx(base, self.template)
+        self.template.write_bytes(_exported(base))
 
     def measured(self, network: nn.Module, schemes: Mapping[str, str]) -> Rows:
         """One row a set-up: plain ``network`` as a file in ONNX Runtime.

@@ -37,11 +37,11 @@ CODE = modules(
     """
     activation_quantization alphabets augmentation calibration checkpoints
     clustering compressed_training compression compression_checks
-    compression_curves compression_files compression_networks compression_study graph grids
-    images inference models onnx_export onnx_files onnx_runtime
-    onnx_schemes onnx_weights parametrizations partitions pruning quantnet
-    recipes scale_rules scales scheme_registry simulated splits stacks
-    training unit_pruning
+    compression_curves compression_files compression_networks
+    compression_study graph grids images inference models onnx_export
+    onnx_files onnx_runtime onnx_schemes onnx_weights parametrizations
+    partitions pruning quantnet recipes scale_rules scales scheme_registry
+    simulated splits stacks training unit_pruning
     """
 )
 
