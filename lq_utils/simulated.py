@@ -220,8 +220,8 @@ def compare_with_runtime(
     ``output_step``, to three decimals; that step is the file's where it
     rounds logits to eight bits, else (not rounded, or to steps finer than
     float32 sums can tell) 1/255 of the range of the runtime's logits.
-    ``same_top1`` is the share of images put into the same
-    class, ``hits`` the number that the runtime puts into the right one.
+    ``within_two`` is the share of logits that are at most two such steps
+    apart, ``same_top1`` that of images put into the same class, ``hits`` the number that the runtime puts into the right one.
 
     Raises:
         OnnxError: as ``simulate`` and ``predict_onnx``.
@@ -240,13 +240,15 @@ def compare_with_runtime(
     right = guesses == torch.from_numpy(data.labels)
     step = float(theirs.max() - theirs.min()) / 255
     step = max(step, output_step(path) or 0.0)
+    gaps = (ours - theirs).abs() / step
     count = sum(part.size for part in equal)
     same = sum(int(part.sum()) for part in equal)
     return {
         "codes": count,
         "equal_codes": same / count if count else 1.0,
         "output_step": step,
-        "largest_gap": round(float((ours - theirs).abs().max()) / step, 3),
+        "largest_gap": round(float(gaps.max()), 3),
+        "within_two": float((gaps <= 2.001).double().mean()),
         "same_top1": float(agree.float().mean()),
         "hits": int(right.sum()),
     }

@@ -18,17 +18,23 @@ from torch import Tensor, nn
 from lq_utils.compression import fake_quantize
 from lq_utils.data import DataError
 from lq_utils.inference import predict
+from lq_utils.models import build_model
 from lq_utils.onnx_export import export_onnx
 from lq_utils.onnx_files import (
     MIB,
     OnnxError,
     file_sizes,
+    packed_sizes,
     read_onnx,
     write_onnx,
 )
 from lq_utils.onnx_runtime import executed_operators, latency, predict_onnx
 from lq_utils.onnx_schemes import SCHEMES, compress, register_scheme
-from lq_utils.onnx_weights import store_integer_weights, weight_codes
+from lq_utils.onnx_weights import (
+    replace_weights,
+    store_integer_weights,
+    weight_codes,
+)
 from lq_utils.registry import RegistryError, UnknownName
 from lq_utils.simulated import (
     compare_with_runtime,
@@ -226,6 +232,38 @@ def test_packed_sizes_unpack_to_the_file() -> None:
     assert sizes["gzip"] == len(gzip.compress(content, 9))
     assert sizes["lzma"] == len(lzma.compress(content, preset=9))
     assert sizes["lzma"] < sizes["raw"]
+    assert packed_sizes(path) == {
+        "bytes": sizes["raw"],
+        "compressed_bytes": sizes["gzip"],
+    }
+
+
+def test_replaced_weights_are_those_of_an_export(tmp_path: Path) -> None:
+    network, other = (build_model("quantnet", 1, seed) for seed in (1, 2))
+    for part in (*network.parameters(), *other.parameters()):
+        torch.nn.init.normal_(part)  # biases, too
+    paths = [tmp_path / f"{name}.onnx" for name in ("old", "new", "export")]
+    export_onnx(network, paths[0])
+    size = replace_weights(paths[0], paths[1], other)
+    export_onnx(other, paths[2])
+    assert paths[1].read_bytes() == paths[2].read_bytes()
+    assert size == paths[1].stat().st_size
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    template = onnx_files.exported()
+    ten = build_model("quantnet", 10)
+    with pytest.raises(OnnxError, match="output.weight.*export it anew"):
+        replace_weights(template, tmp_path / "a.onnx", ten)
+    more = nn.Sequential()
+    more.load_state_dict({})
+    with pytest.raises(OnnxError, match="has no such tensor"):
+        replace_weights(template, tmp_path / "a.onnx", more)
+    one = build_model("quantnet", 1)
+    one.register_buffer("extra", torch.ones(2))
+    export_onnx(build_model("quantnet", 1), tmp_path / "plain.onnx")
+    with pytest.raises(OnnxError, match="no place for extra"):
+        replace_weights(tmp_path / "plain.onnx", tmp_path / "a.onnx", one)
 
 
 def test_latency_is_a_median_with_its_quartiles() -> None:
