@@ -29,7 +29,7 @@ from lq_utils.stacks import layers_of, strip
 from lq_utils.unit_pruning import kept_units, parameters_removed, remove_units
 
 # Filters of QuantNETs with about a half, a quarter and an eighth of the
-# parameters; the sparse networks keep as many.
+# parameters.
 SMALL = ((16, 32), (8, 16), (4, 8))
 
 
@@ -105,12 +105,18 @@ def weights_of(network: nn.Module) -> list[nn.Parameter]:
     return [layer.weight for layer in layers_of(network).values()]  # type: ignore[misc]
 
 
-def equal_size_rows(task: str, seed: int, plan: Budget, splits: Tasks) -> Rows:
+def equal_size_rows(
+    task: str,
+    seed: int,
+    filters: tuple[int, int],
+    plan: Budget,
+    splits: Tasks,
+) -> Rows:
     """Large and sparse against small and dense, both trained alike.
 
     A base network loses weights step by step while it is fine-tuned; a
-    network with fewer filters is trained as long. As many parameters of
-    the first are not zero as the second has. Columns: kind ("large and
+    network with fewer ``filters`` is trained as long. As many parameters
+    of the first are not zero as the second has. Columns: kind ("large and
     sparse", "small and dense"), kept (number of such parameters), removed
     (share), hits, n.
 
@@ -118,18 +124,14 @@ def equal_size_rows(task: str, seed: int, plan: Budget, splits: Tasks) -> Rows:
     """
     own = splits[task]
     base = base_network(own, seed, plan)
-    total, rows = count_parameters(base), []
+    total = count_parameters(base)
     weights = sum(weight.numel() for weight in weights_of(base))
-    for filters in SMALL:
-        small = small_network(own, filters, seed, plan)
-        kept = count_parameters(small)
-        sparse = sparse_network(
-            base, own, (total - kept) / weights, seed, plan
-        )
-        both = {"small and dense": small, "large and sparse": sparse}
-        fields = {"kept": kept, "removed": 1 - kept / total}
-        rows += [_tested(n, own, kind=k, **fields) for k, n in both.items()]
-    return rows
+    small = small_network(own, filters, seed, plan)
+    kept = count_parameters(small)
+    sparse = sparse_network(base, own, (total - kept) / weights, seed, plan)
+    both = {"small and dense": small, "large and sparse": sparse}
+    fields = {"kept": kept, "removed": 1 - kept / total}
+    return [_tested(n, own, kind=k, **fields) for k, n in both.items()]
 
 
 def small_network(
@@ -176,25 +178,22 @@ def sparse_network(
 
 
 def cluster_rows(
-    task: str, seed: int, counts: tuple[int, ...], plan: Budget, splits: Tasks
+    task: str, seed: int, count: int, plan: Budget, splits: Tasks
 ) -> Rows:
-    """Accuracy and size against the number of clusters: figure 4.4.
+    """Accuracy and size with ``count`` clusters a layer: figure 4.4.
 
-    Columns: count, trained (whether centroids and weights were, after
+    Columns: trained (whether centroids and weights were, after
     clustering), bytes and compressed_bytes of the float32 file, hits, n.
 
     Introduced in chapter 4.
     """
-    own = splits[task]
+    own, rows = splits[task], []
     base = base_network(own, seed, plan)
-    rows = []
+    at_once = cluster(base, count)
+    trained = fine_tuned(at_once, own, seed, plan)
     with files_of(base, own, seed, plan) as files:
-        for count in counts:
-            at_once = cluster(base, count)
-            trained = fine_tuned(at_once, own, seed, plan)
-            for network, was in ((at_once, False), (trained, True)):
-                check_distinct(network, count, skip=small_layers(base, count))
-                plain = plain_copy(base, network)
-                row = _tested(plain, own, count=count, trained=was)
-                rows.append(row | files.sizes(plain))
+        for network, was in ((at_once, False), (trained, True)):
+            check_distinct(network, count, skip=small_layers(base, count))
+            plain = plain_copy(base, network)
+            rows.append(_tested(plain, own, trained=was) | files.sizes(plain))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -116,12 +117,12 @@ def thesis_tasks(
     names = pool(dataset, verbose=False).class_names
     close, far = ("cat", "dog"), ("horse", "frog")
     if not {*close, *far} <= set(names):
-        close, far = names[:2], (names[2], names[-1])
-    more = {"dataset": dataset, "verbose": verbose}
+        close, far = (names[0], names[1]), (names[2], names[-1])
+    make = partial(pair_task, dataset=dataset, verbose=verbose)
     return {
-        "/".join(close): pair_task(*close, **more),
-        "/".join(far): pair_task(*far, **more),
-        f"rotated {'/'.join(close)}": pair_task(*close, rotated=True, **more),
+        "/".join(close): make(*close),
+        "/".join(far): make(*far),
+        f"rotated {'/'.join(close)}": make(*close, rotated=True),
     }
 
 

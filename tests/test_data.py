@@ -396,6 +396,19 @@ def test_pair_task_is_split_70_10_20(empty: Path) -> None:
         tasks.pair_task("cat", "cat", verbose=False)
 
 
+def test_thesis_tasks_by_name(empty: Path) -> None:
+    write_tiny(empty, "cifar10")
+    found = tasks.thesis_tasks(verbose=False)
+    assert {n: s.train.class_names for n, s in found.items()} == {
+        "cat/dog": ("cat", "dog"),
+        "horse/frog": ("horse", "frog"),
+        "rotated cat/dog": ("cat", "dog"),
+    }
+    plain, turned = found["cat/dog"].test, found["rotated cat/dog"].test
+    assert (plain.labels == turned.labels).all()
+    assert (plain.images != turned.images).any()
+
+
 def test_rotated_pair_keeps_split_and_repeats(empty: Path) -> None:
     write_tiny(empty, "cifar10")
     plain = tasks.pair_task("cat", "dog", verbose=False)
