@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -82,6 +81,17 @@ def pair_task(
     Introduced in chapter 4.
     """
     everything = pool(dataset, verbose=False)
+    return _pair(everything, first, second, rotated, seed, verbose)
+
+
+def _pair(
+    everything: ImageData,
+    first: str | int,
+    second: str | int,
+    rotated: bool,
+    seed: int,
+    verbose: bool,
+) -> Splits:
     data = everything.pair(first, second)
     hashes = image_hashes(data.images)
     kind = " rotated" if rotated else ""
@@ -114,15 +124,17 @@ def thesis_tasks(
 
     Source: QuantNET thesis, section 4.1.1. Introduced in chapter 4.
     """
-    names = pool(dataset, verbose=False).class_names
+    everything = pool(dataset, verbose=False)
+    names = everything.class_names
     close, far = ("cat", "dog"), ("horse", "frog")
     if not {*close, *far} <= set(names):
         close, far = (names[0], names[1]), (names[2], names[-1])
-    make = partial(pair_task, dataset=dataset, verbose=verbose)
+    pairs = ((close, False), (far, False), (close, True))
     return {
-        "/".join(close): make(*close),
-        "/".join(far): make(*far),
-        f"rotated {'/'.join(close)}": make(*close, rotated=True),
+        f"{'rotated ' if turned else ''}{'/'.join(pair)}": _pair(
+            everything, *pair, turned, 0, verbose
+        )
+        for pair, turned in pairs
     }
 
 

@@ -853,9 +853,9 @@ for name, frame in {
 }.items():
     for metric in ("accuracy", "difference", "mib", "compressed_mib"):
         ct.record_scores(run, frame, metric, table=name)
-run.save()
 
 # %%
+run.save()
 comparison = compare_with_reference(run.rows, "04_compression_comparison")
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
