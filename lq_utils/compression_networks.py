@@ -7,6 +7,7 @@ cell that needs one gets the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -30,12 +31,14 @@ BITS = 8  # of quantization-aware training
 def budget(**fields: Any) -> Budget:
     """What networks are trained with, as a tuple that a cell can hold.
 
-    ``epochs`` from random weights at the rate ``rate``, ``fine_epochs``
-    of whatever follows at ``fine_rate``, images of ``calibration``.
+    ``epochs`` from random weights and ``transfer_epochs`` from those of
+    another task at the rate ``rate``, ``fine_epochs`` of whatever follows
+    at ``fine_rate``, images of ``calibration``.
 
     Introduced in chapter 4.
     """
-    wanted = {"epochs", "rate", "fine_epochs", "fine_rate", "calibration"}
+    wanted = {"epochs", "transfer_epochs", "rate"}
+    wanted |= {"fine_epochs", "fine_rate", "calibration"}
     if set(fields) != wanted:
         raise ValueError(
             f"a budget has the fields {sorted(wanted)}, not {sorted(fields)}"
@@ -99,10 +102,14 @@ def start_network(
 
     Introduced in chapter 4.
     """
+    own = splits[task]
     if start == OWN:
-        return base_network(splits[task], seed, plan)
+        return base_network(own, seed, plan)
     source = base_network(splits[start], seed, plan)
-    return fine_tuned(source, splits[task], seed, plan)
+    count = dict(plan)["transfer_epochs"]
+    configuration = replace(recipe(plan, seed), epochs=count)
+    parts = (own.train, own.validation)
+    return fit(source, *parts, configuration, progress=False).model
 
 
 def with_quantized_activations(

@@ -151,7 +151,7 @@ def all_classes_task(
     Introduced in chapter 4.
     """
     everything = pool(dataset, verbose=False)
-    splits = share_split(with_split(everything, "classes 70-10-20"))
+    splits = share_split(with_split(everything, "70-10-20"))
     if verbose:
         print(f"Data: {splits.provenance.stamp()}")
     return splits

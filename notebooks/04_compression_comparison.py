@@ -89,7 +89,8 @@ train_images: int = 1500  # 0..4200; of each class, 0: all; time of training
 ten_images: int = 200  # 0..4200; of each class where there are ten, 0: all
 test_images: int = 300  # 0..1200; of each class, 0: all
 epochs: int = 6  # 1..200; of base networks; time of training
-fine_epochs: int = 1  # 1..100; of each training that follows
+transfer_epochs: int = 3  # 1..200; of a base network on another task
+fine_epochs: int = 2  # 1..100; of each training that follows
 rate: float = 0.001  # 0.00001..0.1; learning rate of base networks
 fine_rate: float = 0.0003  # 0.00001..0.1; learning rate of what follows
 calibration: int = 100  # 2..5000; training images that show ranges
@@ -121,13 +122,15 @@ parameters = check_parameters(globals())
 
 # %%
 use_style()
-pairs = thesis_tasks(dataset=dataset)
+everything = all_classes_task(dataset=dataset)
+pairs = thesis_tasks(dataset=dataset, verbose=False)
 close, far, turned = pairs
 how_many = train_images, test_images, seed
 splits = {k: fewer_images(v, *how_many) for k, v in pairs.items()}
 main = splits[close]
 many = list(range(seed, seed + seeds))
-run = start_run("04_compression_comparison", parameters, main.provenance)
+origin = everything.provenance
+run = start_run("04_compression_comparison", parameters, origin)
 
 # %%
 show(
@@ -316,6 +319,7 @@ assert mask.tolist() == [True, True, False, False, False, True]
 # %%
 plan = cn.budget(
     epochs=epochs,
+    transfer_epochs=transfer_epochs,
     fine_epochs=fine_epochs,
     rate=rate,
     fine_rate=fine_rate,
@@ -692,7 +696,6 @@ assert (sparse["zero_share"] >= 0.49).all()
 # is taken away; whether it does is in the column *against base*.
 
 # %%
-everything = all_classes_task(dataset=dataset)
 fewer = fewer_images(everything, ten_images, test_images, seed)
 ten = {"ten classes": fewer}
 ten_key = {"splits": [digest(x.images) for x in vars(fewer).values()]}

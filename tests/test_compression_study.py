@@ -21,7 +21,12 @@ from lq_utils.models import count_parameters
 from lq_utils.tasks import all_classes_task, fewer_images, thesis_tasks
 
 PLAN = cn.budget(
-    epochs=2, fine_epochs=1, rate=1e-3, fine_rate=1e-4, calibration=8
+    epochs=2,
+    transfer_epochs=1,
+    fine_epochs=1,
+    rate=1e-3,
+    fine_rate=1e-4,
+    calibration=8,
 )
 NAMES = ("cat/dog", "horse/frog", "rotated cat/dog")
 
@@ -91,8 +96,8 @@ def test_a_transfer_starts_from_the_source(
         for a in (moved, own)
         for k in ["conv1.weight"]
     ]
-    # A few steps of Adam at 1e-4, against none.
-    assert 0 < change[0] < 1e-3
+    # Two steps of Adam at 1e-3 or less, against none.
+    assert 0 < change[0] < 3e-3
     assert change[1] == 0
 
 
