@@ -356,13 +356,17 @@ rows = study("04_quantization", cs.quantization_rows, own)
 quantized = ["base", *cs.POST_TRAINING, *cs.MORE_POST_TRAINING]
 quantized += ["QAT", "PTQ on QAT"]
 stand_alone = ct.score_table(rows, "table 4.2", quantized)
-table(
-    ct.table_for_page(stand_alone),
-    "Table 4.2 of the thesis, and ours: test accuracy in per cent with its "
-    "interval, the difference to the base network, and file sizes in MiB.",
-    2,
-    name="stand-alone",
-)
+
+
+def show_scores(frame, caption, name):
+    """One table a task: accuracy, difference to the base, sizes."""
+    for i, (task, part) in enumerate(frame.groupby("task", sort=False)):
+        page = ct.table_for_page(part)
+        page.columns = [c.removeprefix(f"{task}: ") for c in page.columns]
+        table(page, f"{caption}: {task}.", 2, name=f"{name}-{i}")
+
+
+show_scores(stand_alone, "Table 4.2 of the thesis, and ours", "stand-alone")
 
 # %% [markdown]
 # Read a line as follows. The interval is Student's over the networks: how
@@ -488,12 +492,9 @@ all_tasks = pd.concat([source, transfer], ignore_index=True)
 
 # %%
 transferred = ct.score_table(all_tasks, "table 4.3", quantized)
-table(
-    ct.table_for_page(transferred),
-    "Table 4.3 of the thesis, and ours. Source: cats and dogs.",
-    2,
-    name="transfer",
-)
+targets = transferred[transferred["task"] != close]
+caption = "Table 4.3 of the thesis, and ours, started from the first task"
+show_scores(targets, caption, "transfer")
 
 # %%
 starts = pd.concat([rows, transfer])
@@ -594,12 +595,7 @@ thesis_44 = ["base", "clustered"]
 thesis_44 += [f"clustered, {name}" for name in cs.POST_TRAINING]
 thesis_44 += ["clustered, QAT", "clustered, PTQ on QAT"]
 by_clusters = ct.score_table(clustered, "table 4.4", thesis_44)
-table(
-    ct.table_for_page(by_clusters),
-    "Table 4.4 of the thesis, and ours: clustered, then quantized.",
-    2,
-    name="clustered",
-)
+show_scores(by_clusters, "Table 4.4 of the thesis, and ours", "clustered")
 
 # %% [markdown]
 # Training a clustered network for quantization loses its clusters, unless
@@ -611,12 +607,7 @@ table(
 thesis_45 = ["base", "clustered", "clustered, QAT"]
 thesis_45 += ["cluster-preserving QAT", "cluster-preserving QAT, int8"]
 preserving = ct.score_table(clustered, "table 4.5", thesis_45)
-table(
-    ct.table_for_page(preserving),
-    "Table 4.5 of the thesis, and ours.",
-    2,
-    name="preserving",
-)
+show_scores(preserving, "Table 4.5 of the thesis, and ours", "preserving")
 first = clustered[clustered["seed"] == seed]
 counted = first.drop_duplicates("set_up").set_index("set_up")
 table(
@@ -712,7 +703,7 @@ wide = sweep(
 
 # %%
 of_ten = ct.score_table(wide, "table 4.2", quantized)
-table(ct.table_for_page(of_ten), "All ten classes.", 2, name="ten-classes")
+show_scores(of_ten, "The same table", "ten-classes")
 
 # %% [markdown]
 # ## What a picture costs
@@ -782,7 +773,8 @@ packed_bytes = judged.groupby("set_up")["compressed_bytes"].mean()
 means["kib"] = means["set_up"].map(packed_bytes / 1024)
 front = means[ct.pareto(means, "kib", "accuracy")].sort_values("kib")
 columns = ["set_up", "accuracy", "accuracy_low", "accuracy_high", "kib"]
-table(front[columns], "Smallest to best: nothing beats these.", 1)
+front = front[columns].reset_index(drop=True)
+table(front, "Smallest to best: nothing beats these.", 1)
 
 # %%
 smallest, most = front.iloc[0], front.iloc[-1]
