@@ -26,6 +26,8 @@ from lq_utils.feedback import (
 from lq_utils.grams import Statistics
 from lq_utils.grids import Grid
 
+ROWS = 128  # patches whose squares are added up at a time
+
 
 @register_solver("gpfq")
 def gpfq(
@@ -170,7 +172,10 @@ def gpfq_patches(
             f"not fit to a weight {tuple(weight.shape)}"
         )
     rounding = rounding_of(grid, weight.shape[0], 1)
-    most = float(quantized.square().sum(0).max())
+    # In parts: the squares of all patches would pass the memory twice.
+    squares = sum(x.square().sum(0) for x in quantized.split(ROWS))
+    assert isinstance(squares, Tensor)
+    most = float(squares.max())
     away = weight.new_zeros(len(quantized), weight.shape[0])
     result = []
     for start in range(0, weight.shape[1], block):
