@@ -166,7 +166,8 @@ class Plan:
         """Exact size, in bits, of the network under this plan.
 
         Codes take ceil(log2 levels) bits each, 1 at least; scales (zero
-        points of affine grids, centroids of clustered layers) 32; all other parameters and buffers, batch norms
+        points of affine grids, centroids of clustered layers) 32; all
+        other parameters and buffers, batch norms
         folded, what they take in memory. File headers are not counted.
         Raises PlanError where the plan does not fit the network.
         """

@@ -137,7 +137,8 @@ def attach(
 def strip(model: M) -> M:
     """A copy with plain weights, whose outputs are the same to the bit.
 
-    Its parameters come in the order of a new network. Quantized activations stay. Introduced in chapter 4.
+    Its parameters come in the order of a new network. Quantized
+    activations stay. Introduced in chapter 4.
     """
     plain = clone(model)
     for module in plain.modules():

@@ -31,7 +31,7 @@
 # {cite:p}`krizhevsky2009learning`. Networks are trained here and kept in
 # the cache. Validation images choose; test images report.
 #
-# **Time on two cores.** smoke: two minutes; quick: five minutes; full: four
+# **Time on two cores.** smoke: two minutes; quick: up to eight; full: four
 # hours (an estimate). The quick profile trains one network of each kind on
 # some of the images: its numbers are rough, and nothing is tested that needs
 # several networks. The full one has twenty.
@@ -312,9 +312,9 @@ assert mask.tolist() == [True, True, False, False, False, True]
 # in ONNX Runtime on all test images, and compares it with what torch
 # computes when it rounds in the same places.
 #
-# Unlike the thesis we mirror and shift the training images, which is worth
-# some points, and stop at the epoch with the best validation accuracy. What
-# follows a base network, such as QAT, gets a few epochs at a lower rate.
+# Unlike the thesis we mirror and shift the training images, and keep the
+# epoch with the best validation accuracy. What follows a base network, such
+# as QAT, gets a few epochs at a lower rate.
 
 # %%
 plan = cn.budget(
