@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from lq_utils.low_bit import check_clip, nearest_level, uniform_alphabet
@@ -32,6 +31,7 @@ class SignedActivation(nn.Module):
         super().__init__()
         self.alphabet = uniform_alphabet("full-range", bits)
         self.bits, self.clip, self.scale = bits, check_clip(clip), bool(scale)
+        self.layer = self.place = ""  # whose input it is, and where it acts
 
     def forward(self, x: Tensor) -> Tensor:
         at, top = x.detach(), self.alphabet.reach
