@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 from lq_utils.graph import trace
 from lq_utils.hybrid_inputs import InputRule, insert_quantizers, reads_image
 from lq_utils.learned_step import LearnedStep
-from lq_utils.low_bit import SCALE_MODES, LowBit, LowBitWeight
+from lq_utils.low_bit import SCALE_MODES, LowBit
+from lq_utils.low_bit_base import LowBitWeight
 from lq_utils.parametrizations import CompressionError
 from lq_utils.plans import LayerPlan, Plan
 from lq_utils.registry import did_you_mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lq_utils.low_bit import (
+from lq_utils.low_bit_base import (
     LowBitWeight,
     nearest_level,
     uniform_alphabet,

@@ -2,102 +2,30 @@
 
 Modules for ``torch.nn.utils.parametrize``. Each turns a latent weight in
 float32 into levels times a scale, and can say which: its ``grid`` and
-``codes`` are what an artifact stores, to the bit. A weight of a
-convolution or linear layer is taken as a matrix ``[K, N]``, a row an
-output channel or neuron.
+``codes`` are what an artifact stores, to the bit.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from lq_utils.grids import Alphabet, Grid, alphabet
+from lq_utils.grids import alphabet
+from lq_utils.low_bit_base import (
+    LatentWeight,
+    LowBitWeight,
+    check_clip,
+    nearest_level,
+    uniform_alphabet,
+    usable,
+)
 from lq_utils.parametrizations import CompressionError
-from lq_utils.scale_rules import NEGLIGIBLE, SMALLEST_NORMAL
-from lq_utils.stacks import latent_weight, layers_of, stack_of
+from lq_utils.stacks import find, latent_weight, layers_of
 
-GRANULARITIES = ("tensor", "channel")
 SCALE_MODES = ("l1", "ls", "absmax")
-MOST_BITS = 8
 TERNARY_THRESHOLD = 0.7  # of mean|w|: Li et al. 2016, section 2.3
-
-
-def nearest_level(x: Tensor, letters: Alphabet) -> Tensor:
-    """The nearest level of every element of ``x`` (any shape, any float).
-
-    Ties go up. On odd integers (``letters.step`` 2) this is exact, so that
-    one bit is the sign: below 0 -1, else 1.
-
-    Source: QuantNET thesis, section 3.3. Introduced in chapter 6.
-    """
-    if letters.codebook is None and letters.step == 2:
-        odd = 2 * torch.floor(x / 2) + 1
-        return odd.clamp_(letters.lowest, letters.highest)
-    return letters.nearest(x)
-
-
-class LowBitWeight(nn.Module, ABC):
-    """What all weights of few bits have in common: levels and a scale.
-
-    Source: QuantNET thesis, section 3.3. Introduced in chapter 6.
-    """
-
-    def __init__(self, letters: Alphabet, granularity: str) -> None:
-        super().__init__()
-        if granularity not in GRANULARITIES:
-            raise CompressionError(
-                f"granularity={granularity!r}: choose 'tensor' or 'channel'"
-            )
-        self.alphabet, self.granularity = letters, granularity
-
-    @abstractmethod
-    def rounded(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels, scale and what passes gradients, of ``rows [K, N]``.
-
-        Levels are float32 ``[K, N]``, the scale is ``[1, 1]`` or ``[K,
-        1]``, bool ``[K, N]`` says which weights lie in the clip range.
-        """
-
-    def grid(self, weight: Tensor) -> Grid:
-        """The grid of these weights, one row an output channel."""
-        rows = weight.detach().flatten(1)
-        scale = self.rounded(rows)[1].detach()
-        return Grid(
-            self.alphabet, scale, torch.zeros_like(scale), rows.shape[1]
-        )
-
-    def codes(self, weight: Tensor) -> Tensor:
-        """Index of every weight's level, int64, in the weight's shape."""
-        level = self.rounded(weight.detach().flatten(1))[0]
-        return self.alphabet.index(level).view(weight.shape)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        level, scale, inside = self.rounded(weight.detach().flatten(1))
-        through = weight - weight.detach()  # 0, with a gradient
-        return (level * scale).view(weight.shape) + through * inside.view(
-            weight.shape
-        )
-
-    def mean(self, rows: Tensor) -> Tensor:
-        """Mean of a layer ``[1, 1]`` or of each channel ``[K, 1]``."""
-        if self.granularity == "tensor":
-            return rows.mean().view(1, 1)
-        return rows.mean(dim=1, keepdim=True)
-
-
-def usable(scale: Tensor) -> Tensor:
-    """``scale``, but 2^-100 where it is 0, negative or subnormal.
-
-    Levels without zero are then negligible, as in ``fit_grid``.
-
-    Introduced in chapter 6.
-    """
-    return scale.masked_fill(~(scale >= SMALLEST_NORMAL), NEGLIGIBLE)
 
 
 class LowBit(LowBitWeight):
@@ -232,8 +160,8 @@ class Ternary(LowBitWeight):
 def clip_latent(limit: float = 1.0) -> Callable[[int, nn.Module], None]:
     """What ``fit`` calls before every step to keep latent weights small.
 
-    A function of the step and the network: latent weights of layers with a
-    :class:`LowBitWeight` are clipped to [-limit, limit], in place. After
+    A function of the step and the network: latent weights of layers with
+    weights of few bits are clipped to [-limit, limit], in place. After
     the last step nothing is clipped any more, so that trained weights
     exceed the limit by one step of the optimizer at most.
 
@@ -246,14 +174,16 @@ def clip_latent(limit: float = 1.0) -> Callable[[int, nn.Module], None]:
 
     @torch.no_grad()
     def before_step(step: int, network: nn.Module) -> None:
-        chosen = low_bit_layers(network).values()
-        if not chosen:
+        layers = layers_of(network).values()
+        pairs = [(layer, find(layer, LatentWeight)) for layer in layers]
+        if not any(module for _, module in pairs):
             raise CompressionError(
                 "no layer has weights of few bits whose latent weights "
                 "could be clipped: make it with hybrid_network"
             )
-        for layer in chosen:
-            latent_weight(layer).clamp_(-limit, limit)
+        for layer, module in pairs:
+            if module is not None:
+                module.clip_(latent_weight(layer), limit)
 
     return before_step
 
@@ -275,37 +205,4 @@ def low_bit_weight(layer: nn.Module) -> LowBitWeight | None:
 
     Introduced in chapter 6.
     """
-    for module in stack_of(layer):
-        if isinstance(module, LowBitWeight):
-            return module
-    return None
-
-
-def uniform_alphabet(quantizer: str, bits: int) -> Alphabet:
-    """A uniform, symmetric alphabet of 1 to 8 bits.
-
-    Raises CompressionError for others, GridError or UnknownName for
-    those that do not exist. Introduced in chapter 6.
-    """
-    if type(bits) is not int or not 1 <= bits <= MOST_BITS:
-        raise CompressionError(
-            f"{bits!r} bits: weights and activations of few bits take 1 to "
-            f"{MOST_BITS} of them"
-        )
-    letters = alphabet(quantizer, bits)
-    if letters.affine or letters.own or letters.codebook is not None:
-        raise CompressionError(
-            f"'{quantizer}' is not uniform and symmetric: choose "
-            "'full-range' or 'narrow'"
-        )
-    return letters
-
-
-def check_clip(clip: float) -> float:
-    """``clip``; raises CompressionError where it is not positive, finite.
-
-    Introduced in chapter 6.
-    """
-    if not 0 < clip < math.inf:
-        raise CompressionError(f"clip={clip}: give a positive number")
-    return float(clip)
+    return find(layer, LowBitWeight)  # type: ignore[type-abstract]

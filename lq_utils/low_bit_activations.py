@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lq_utils.low_bit import check_clip, nearest_level, uniform_alphabet
+from lq_utils.low_bit_base import check_clip, nearest_level, uniform_alphabet
 
 
 class SignedActivation(nn.Module):
