@@ -17,10 +17,10 @@ STAMP := $(VENV)/.complete
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help env book test data serve notebooks lab lint lock train bench
-.PHONY: litert doctor clean distclean
+.PHONY: litert test-peers doctor clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
 		$(MAKEFILE_LIST)
 	@echo
 	@echo "make book PROFILE=smoke|quick|full   default: $(PROFILE)"
@@ -79,6 +79,9 @@ bench: $(STAMP)  ## measure speeds
 
 litert: $(STAMP)  ## measure .tflite files in an environment of LiteRT's own
 	@$(PY) benchmarks/litert/measure_formats.py
+
+test-peers: $(STAMP)  ## compare with DADApy, in an environment of its own
+	@$(PY) benchmarks/dadapy/compare.py
 
 doctor: $(STAMP)  ## check environment, data and GPU
 	@$(PY) -m lq_utils doctor

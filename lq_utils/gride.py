@@ -35,22 +35,28 @@ def gride_estimate(ratios: np.ndarray, rank_near: int) -> tuple[float, float]:
 
     Args:
         ratios: mu, float ``[N]``.
-        rank_near: n1, from 1. At 1 the dimension is N / sum log mu, which
-            is N / (N - 1) times the TwoNN ``"likelihood"``: that one
-            corrects the bias of this one.
+        rank_near: n1, from 1. At 1 the dimension is that of the TwoNN
+            ``"likelihood"``, (N - 1) / sum log mu.
 
     Returns:
-        Dimension of maximum likelihood, and 1 / sqrt(Fisher information)
-        as observed at it. The ratios are taken as independent, which those
-        of far neighbours are less and less: the error is a lower bound.
+        Dimension, and 1 / sqrt(Fisher information) as observed at it. The
+        dimension is that of maximum likelihood but for a factor N - 1 in
+        place of N in its equation, which removes the bias at n1 = 1, as in
+        DADApy. The ratios are taken as independent, which those of far
+        neighbours are less and less: the error is a lower bound.
 
     Raises:
-        DimensionError: ratios below 1 or not finite, or all equal to 1.
+        DimensionError: fewer than two ratios, ratios below 1 or not
+            finite, or all equal to 1, or a rank below 1.
 
     Source: Denti, Doimo, Laio and Mira 2022, section 3. Introduced in
     chapter 5.
     """
     ratios = np.asarray(ratios, dtype=np.float64)
+    if rank_near != int(rank_near) or rank_near < 1:
+        raise DimensionError(f"rank_near={rank_near}: give 1, 2, 3, ...")
+    if len(ratios) < 2:
+        raise DimensionError("fewer than two ratios: give more points")
     if not (np.isfinite(ratios).all() and (ratios >= 1).all()):
         raise DimensionError(
             "ratios must be finite and at least 1: divide the farther "
@@ -65,10 +71,10 @@ def gride_estimate(ratios: np.ndarray, rank_near: int) -> tuple[float, float]:
     n, extra, power = len(logs), rank_near - 1, 2 * rank_near - 1
 
     def score(d: float) -> float:
-        return n / d + extra * _terms(d, logs)[0] - power * logs.sum()
+        return (n - 1) / d + extra * _terms(d, logs)[0] - power * logs.sum()
 
     # The score falls from infinity to -n1 sum log mu: one root.
-    high = n / float(logs.sum())
+    high = (n - 1) / float(logs.sum())
     while score(high) > 0:
         high *= 2
     low = high

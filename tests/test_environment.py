@@ -140,7 +140,7 @@ def targets() -> dict[str, str]:
     """Targets of the Makefile with the text that `make help` shows."""
     return dict(
         re.findall(
-            r"^([a-z]+):.*?(?:## *(.*))?$", read("Makefile"), re.MULTILINE
+            r"^([a-z-]+):.*?(?:## *(.*))?$", read("Makefile"), re.MULTILINE
         )
     )
 
@@ -194,12 +194,12 @@ def test_target_is_listed_and_has_a_recipe(target: str) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_name_make_targets_that_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    named = re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)
+    named = re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
     assert set(named) <= set(targets())
 
 
 def test_readme_shows_every_target() -> None:
-    named = set(re.findall(r"`make ([a-z]+)", read("README.md")))
+    named = set(re.findall(r"`make ([a-z-]+)", read("README.md")))
     assert named == set(targets()) - {"help"}
 
 
