@@ -1,0 +1,285 @@
+"""The hybrids of chapter 6: QuantNET in few bits, trained and measured.
+
+A cell is one network in one plan, or one network through the pipelines
+that are compared with it; a row is one compressed network, tested on every
+test image of its task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from lq_utils import compression_study
+from lq_utils.artifact import save_quantized
+from lq_utils.compressed_training import fit
+from lq_utils.compression import cluster, cluster_preserving, fake_quantize
+from lq_utils.compression_files import Files, Rows, files_of
+from lq_utils.compression_networks import (
+    BITS,
+    Budget,
+    Tasks,
+    fine_tuned,
+    plain_copy,
+    recipe,
+    with_quantized_activations,
+)
+from lq_utils.dimension_study import LAYERS
+from lq_utils.engine import modules
+from lq_utils.hybrid import hybrid_network
+from lq_utils.hybrid_plans import (
+    QUANTNET_LAYERS,
+    kernel_factor,
+    thesis_factor,
+)
+from lq_utils.images import Splits
+from lq_utils.inference import evaluate
+from lq_utils.kept_networks import kept_network
+from lq_utils.low_bit import BinaryConnect, Ternary, clip_latent
+from lq_utils.low_bit_base import LatentWeight
+from lq_utils.low_bit_part import size_matched_network
+from lq_utils.low_bit_storage import low_bit_quantized
+from lq_utils.onnx_files import packed_sizes
+from lq_utils.stacks import clone, layers_of
+
+# What decides the rows of this module.
+CODE = compression_study.CODE + modules(
+    """
+    artifact artifact_grids artifact_parts hybrid hybrid_inputs
+    hybrid_plans hybrid_study kept_networks learned_step low_bit
+    low_bit_activations low_bit_base low_bit_part low_bit_storage packing
+    """
+)
+
+Bits = tuple[int | None, ...]
+Options = tuple[tuple[str, Any], ...]
+
+
+def label(bits: Sequence[int | None]) -> str:
+    """Precisions of the layers as table 4.7 names them: "fp,1,2,2".
+
+    Introduced in chapter 6.
+    """
+    return ",".join("fp" if b is None else str(b) for b in bits)
+
+
+def by_layer(bits: Sequence[int | None]) -> dict[str, int | None]:
+    """Bits of conv1, conv2, linear1 and linear2 by name.
+
+    Introduced in chapter 6.
+    """
+    return dict(zip(QUANTNET_LAYERS, bits, strict=False))
+
+
+def hybrid_rows(
+    task: str,
+    start: str,
+    seed: int,
+    bits: Bits,
+    options: Options,
+    epochs: int,
+    hybrid_rate: float,
+    plan: Budget,
+    splits: Tasks,
+) -> Rows:
+    """The row of one plan: trained on from a network in full precision.
+
+    ``bits`` are those of conv1, conv2, linear1 and linear2, ``options``
+    go to ``hybrid_network``. Columns besides hits and n: validation
+    (accuracy, 0 to 1), seconds (of processor time, to train), both
+    memory factors, bytes and compressed_bytes of the artifact.
+
+    Raises as ``hybrid_network`` and ``fit``. Introduced in chapter 6.
+    """
+    own = splits[task]
+    base = kept_network(task, start, seed, plan, splits)
+    wanted = by_layer(bits)
+    hybrid = hybrid_network(base, wanted, **dict(options))
+    began = time.process_time()
+    trained = _trained(hybrid, own, seed, epochs, hybrid_rate, plan)
+    row = {
+        "set_up": label(bits),
+        "scheme": "",
+        "measured": True,
+        "seconds": time.process_time() - began,
+        "thesis_factor": thesis_factor(base, wanted),
+        "kernel_factor": kernel_factor(base, wanted),
+    }
+    return [row | _stored(trained) | _judged(trained, own)]
+
+
+def _trained(
+    network: nn.Module,
+    splits: Splits,
+    seed: int,
+    epochs: int,
+    rate: float,
+    plan: Budget,
+) -> nn.Module:
+    configuration = replace(
+        recipe(plan, seed), epochs=epochs, learning_rate=rate
+    )
+    few = any(isinstance(m, LatentWeight) for m in network.modules())
+    clip = clip_latent() if few else None
+    parts = (splits.train, splits.validation)
+    return fit(network, *parts, configuration, clip, progress=False).model
+
+
+def _tested(network: nn.Module, splits: Splits) -> dict[str, int]:
+    n = len(splits.test)
+    return {"hits": round(evaluate(network, splits.test) * n), "n": n}
+
+
+def _stored(network: nn.Module) -> dict[str, int]:
+    """Bytes of the artifact, as it is and packed."""
+    with TemporaryDirectory(prefix="lq-") as folder:
+        path = Path(folder) / "network.safetensors"
+        save_quantized(path, low_bit_quantized(network), "quantnet", 1)
+        return packed_sizes(path)
+
+
+def pipeline_rows(
+    task: str,
+    start: str,
+    seed: int,
+    significant: tuple[str, ...],
+    count: int,
+    fewer: int,
+    plan: Budget,
+    splits: Tasks,
+) -> Rows:
+    """Table 4.8 without its mixed-precision row, one row a pipeline.
+
+    Every layer gets ``count`` clusters; in the last pipeline those that
+    are not ``significant`` get ``fewer``. In the one before, the thesis's
+    words to the letter, significant layers get none. All end as int8
+    files, run by ONNX Runtime. ``seconds`` are of processor time, from
+    the network in full precision on.
+
+    Raises CompressionError where a network is not what it should be.
+    Introduced in chapter 6.
+    """
+    own = splits[task]
+    base = kept_network(task, start, seed, plan, splits)
+    rest = [name for name in layers_of(base) if name not in significant]
+    pipelines = _Pipelines(own, seed, plan)
+    with files_of(base, own, seed, plan) as files:
+        rows = files.measured(base, {"base": "float32"})
+        rows[0]["seconds"] = 0.0
+        rows.append(pipelines.row(files, "PTQ on QAT", base, clustered=False))
+        all_alike = cluster(base, count)
+        rows.append(
+            pipelines.row(
+                files, "clustered, PTQ on QAT", all_alike, preserve=False
+            )
+        )
+        rows.append(pipelines.row(files, "cluster-preserving QAT", all_alike))
+        some = cluster(base, count, skip=significant)
+        rows.append(
+            pipelines.row(files, "TwoNN, cluster-preserving QAT", some)
+        )
+        both = cluster(
+            cluster(base, count, skip=rest), fewer, skip=significant
+        )
+        rows.append(pipelines.row(files, "TwoNN, all clustered", both))
+    return rows
+
+
+class _Pipelines:
+    """Clustering, then quantization-aware training, then an int8 file."""
+
+    def __init__(self, splits: Splits, seed: int, plan: Budget) -> None:
+        self.splits, self.seed, self.plan = splits, seed, plan
+
+    def row(
+        self,
+        files: Files,
+        set_up: str,
+        network: nn.Module,
+        *,
+        clustered: bool = True,
+        preserve: bool = True,
+    ) -> dict[str, Any]:
+        began = time.process_time()
+        budget = (self.splits, self.seed, self.plan)
+        if clustered:
+            network = fine_tuned(network, *budget)
+        plain = plain_copy(files.base, network)
+        rounded = with_quantized_activations(plain, *budget)
+        if clustered and preserve:
+            aware = cluster_preserving(rounded, BITS)
+        else:
+            aware = fake_quantize(rounded, BITS, granularity="mixed")
+        aware = fine_tuned(aware, *budget)
+        seconds = time.process_time() - began
+        last = plain_copy(files.base, aware)
+        validation = evaluate(aware, self.splits.validation)
+        (row,) = files.measured(last, {set_up: "integer"})
+        return row | {"seconds": seconds, "validation": validation}
+
+
+def part_rows(
+    task: str,
+    start: str,
+    seed: int,
+    like: str,
+    layer: str,
+    epochs: int,
+    hybrid_rate: float,
+    plan: Budget,
+    splits: Tasks,
+) -> Rows:
+    """As many weights of ``layer`` in one bit as ``like`` has weights.
+
+    Drawn with the seed; inputs are not quantized. Columns: set_up, hits,
+    n, validation. Introduced in chapter 6.
+    """
+    own = splits[task]
+    base = kept_network(task, start, seed, plan, splits)
+    network = size_matched_network(base, like, layer, seed)
+    trained = _trained(network, own, seed, epochs, hybrid_rate, plan)
+    return [{"set_up": f"part of {layer}"} | _judged(trained, own)]
+
+
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "BinaryConnect": BinaryConnect,
+    "BinaryConnect, stochastic": partial(BinaryConnect, stochastic=True),
+    "ternary weights": Ternary,
+}
+
+
+def kind_rows(
+    task: str,
+    start: str,
+    seed: int,
+    kind: str,
+    epochs: int,
+    hybrid_rate: float,
+    plan: Budget,
+    splits: Tasks,
+) -> Rows:
+    """Relatives: all hidden layers with weights of one of ``KINDS``.
+
+    Inputs are not quantized. Columns: set_up, hits, n, validation.
+    Introduced in chapter 6.
+    """
+    own = splits[task]
+    network = clone(kept_network(task, start, seed, plan, splits))
+    for name, layer in layers_of(network).items():
+        if name in LAYERS[1:]:
+            register_parametrization(layer, "weight", KINDS[kind]())
+    trained = _trained(network, own, seed, epochs, hybrid_rate, plan)
+    return [{"set_up": kind} | _judged(trained, own)]
+
+
+def _judged(network: nn.Module, splits: Splits) -> dict[str, Any]:
+    validation = evaluate(network, splits.validation)
+    return {"validation": validation} | _tested(network, splits)

@@ -1,0 +1,208 @@
+"""Tables of chapter 6: which bits were chosen, and what they scored.
+
+Rows are those of ``hybrid_study`` and, for the dimensions that choose, of
+``dimension_study``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from lq_utils.compression_scores import (
+    ALPHA,
+    ScoreError,
+    adjusted,
+    difference,
+    mean_scores,
+    rows_of,
+    thesis_value,
+)
+from lq_utils.dimension_study import LAYERS
+from lq_utils.dimension_tables import ENDS, dimensions_of
+from lq_utils.hybrid_plans import kernel_factor, table_plans, thesis_factor
+from lq_utils.hybrid_study import Bits, label
+from lq_utils.significance import significant_layers
+
+# Estimator and rule of each way to choose, as rows of dimensions name them.
+CHOICES = {
+    "TwoNN hybrid": ("regression", "absolute"),
+    "PCA hybrid": ("PCA 99 %", "signed"),
+    "TwoNN, signed": ("regression", "signed"),
+    "PCA, absolute": ("PCA 99 %", "absolute"),
+}
+FULL = "fp,fp,fp,fp"
+
+
+def bits_for(
+    significant: Iterable[str], bits: int = 2, insignificant_bits: int = 1
+) -> Bits:
+    """Bits of conv1, conv2, linear1 and linear2; conv1 keeps all of its.
+
+    Source: QuantNET thesis, section 3.3. Introduced in chapter 6.
+    """
+    chosen = set(significant)
+    inner = (bits if n in chosen else insignificant_bits for n in LAYERS[1:])
+    return (None, *inner)
+
+
+def selections(
+    dimensions: Mapping[str, pd.DataFrame], threshold: float
+) -> pd.DataFrame:
+    """What each way of choosing takes in each network.
+
+    ``dimensions`` maps estimators, those of ``CHOICES``, to rows of one
+    dimension a network and layer. Columns: task, start, seed, choice,
+    significant (names in a tuple), bits.
+
+    Introduced in chapter 6.
+    """
+    lines = []
+    for choice, (estimator, rule) in CHOICES.items():
+        rows = dimensions[estimator]
+        for keys, own in rows.groupby(["task", "start", "seed"], sort=False):
+            chosen = significant_layers(
+                dimensions_of(own), threshold, rule, ENDS
+            )
+            line = dict(zip(("task", "start", "seed"), keys, strict=True))
+            line |= {"choice": choice, "significant": tuple(chosen)}
+            lines.append(line | {"bits": bits_for(chosen)})
+    return pd.DataFrame(lines)
+
+
+def chosen_scores(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the plans that were chosen, with the choice as set-up.
+
+    Raises ScoreError where a chosen plan was not computed.
+    Introduced in chapter 6.
+    """
+    wanted = chosen.assign(plan=chosen["bits"].map(label))
+    keys = ["task", "start", "seed"]
+    found = wanted.drop(columns="bits").merge(
+        rows.rename(columns={"set_up": "plan"}), on=[*keys, "plan"], how="left"
+    )
+    lost = found[found["hits"].isna()]
+    if len(lost):
+        first = lost.iloc[0]
+        raise ScoreError(
+            f"no row for the plan {first['plan']} of {first['task']}, seed "
+            f"{first['seed']}: compute a cell for each chosen plan"
+        )
+    return found.rename(columns={"choice": "set_up"})
+
+
+def memory_table(model: nn.Module) -> pd.DataFrame:
+    """Memory factors of the plans of table 4.7, counted in two ways.
+
+    Columns: plan, thesis (as printed), thesis_count (its formula),
+    kernels (biases and scales in 32 bits).
+
+    Introduced in chapter 6.
+    """
+    lines = [
+        {
+            "plan": name,
+            "printed": thesis_value(
+                "table 4.7", "memory reduction", bits=name
+            ),
+            "thesis_count": thesis_factor(model, plan),
+            "kernels": kernel_factor(model, plan),
+        }
+        for name, plan in table_plans().items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def plan_table(
+    rows: pd.DataFrame, set_ups: Sequence[str], against: str = FULL
+) -> pd.DataFrame:
+    """A line a task and plan: ours, the thesis's, against full precision.
+
+    Columns: task, set_up, accuracy with its interval, seeds, images (as
+    ``mean_scores``), thesis (per cent, table 4.7), difference in points
+    to ``against`` over the same seeds with interval and ``p`` (adjusted
+    after Holm within the task), factor (memory, mean), mib (artifact).
+
+    Raises ScoreError where a set-up is missing for some task.
+    Introduced in chapter 6.
+    """
+    parts = []
+    for task in dict.fromkeys(rows["task"]):
+        lines = []
+        for set_up in set_ups:
+            own = rows_of(rows, task, set_up).reset_index()
+            line = mean_scores(own, ["task", "set_up"]).to_dict("records")[0]
+            line["thesis"] = thesis_value(
+                "table 4.7", "test accuracy", bits=set_up, task=task
+            )
+            if set_up != against:
+                line |= difference(rows, task, set_up, against, ALPHA)
+            line["factor"] = own["thesis_factor"].mean()
+            line["mib"] = own["bytes"].mean() / 2**20
+            lines.append(line)
+        part = pd.DataFrame(lines)
+        parts.append(part.assign(p=adjusted(part["p"])))
+    return pd.concat(parts, ignore_index=True)
+
+
+def control_table(
+    rows: pd.DataFrame, set_ups: Sequence[str], against: str
+) -> pd.DataFrame:
+    """A line a task and set-up: accuracy, validation, against one of them.
+
+    Columns: those of ``mean_scores`` by task and set_up, validation (per
+    cent), difference in points to ``against`` with interval and ``p``
+    (adjusted after Holm within the task).
+
+    Raises ScoreError where a set-up is missing for some task.
+    Introduced in chapter 6.
+    """
+    parts = []
+    for task in dict.fromkeys(rows["task"]):
+        lines = []
+        for set_up in set_ups:
+            own = rows_of(rows, task, set_up).reset_index()
+            line = mean_scores(own, ["task", "set_up"]).to_dict("records")[0]
+            line["validation"] = 100 * own["validation"].mean()
+            if set_up != against:
+                line |= difference(rows, task, set_up, against, ALPHA)
+            lines.append(line)
+        part = pd.DataFrame(lines)
+        parts.append(part.assign(p=adjusted(part["p"])))
+    table = pd.concat(parts, ignore_index=True)
+    return table.drop(columns=["images", "pairs"])
+
+
+def versus(
+    rows: pd.DataFrame, task: str, claims: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
+    """Paired differences of claims "first is above second", one a line.
+
+    Columns: above, below, difference (points) with interval, p (adjusted
+    after Holm), pairs and verdict: "real", "reversed" or "not shown".
+
+    Raises ScoreError as ``difference``. Introduced in chapter 6.
+    """
+    lines = [
+        {"above": a, "below": b} | difference(rows, task, a, b, ALPHA)
+        for a, b in claims
+    ]
+    table = pd.DataFrame(lines)
+    table["p"] = adjusted(table["p"])
+    sign = np.where(table["difference"] > 0, "real", "reversed")
+    table["verdict"] = np.where(table["p"] < ALPHA, sign, "not shown")
+    return table
+
+
+def unique_cells(
+    networks: Sequence[Mapping[str, object]], plans: Iterable[Bits]
+) -> list[dict[str, object]]:
+    """Every network with every plan, each combination once.
+
+    Introduced in chapter 6.
+    """
+    wanted = list(dict.fromkeys(plans))
+    return [dict(n) | {"bits": bits} for n in networks for bits in wanted]
