@@ -2,8 +2,9 @@
 
 The file is a safetensors file: bit-packed codes, scales, zero points,
 centroids and what stayed in floating point, each of them one flat tensor;
-everything else (plan, alphabets, sizes) is JSON in its header. The architecture is
-built anew from its name. Nothing in the file is ever executed.
+everything else (plan, alphabets, sizes, rules of quantized activations) is
+JSON in its header. The architecture is built anew from its name. Nothing in
+the file is ever executed.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def size_report(
     """What takes how much of the file that ``save_quantized`` writes.
 
     ``code_bits``, ``scale_bits``, ``zero_point_bits``, ``codebook_bits``
-    (centroids of clustered layers) and ``float_bits`` add up to ``plan.size_bits(model)`` of a folded network;
-    ``padding_bits`` fill the last byte of each layer's codes; with
+    (centroids of clustered layers) and ``float_bits`` add up to
+    ``plan.size_bits(model)`` of a folded network; ``padding_bits`` fill the last byte of each layer's codes; with
     ``header_bytes`` they make ``file_bytes``.
 
     Introduced in chapter 3.

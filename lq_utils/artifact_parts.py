@@ -14,15 +14,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from lq_utils.artifact_grids import (
+    Reader,
+    alphabet_from_list,
+    alphabet_to_list,
+    grid_to_list,
+    take_grid,
+    take_weight,
+)
 from lq_utils.graph import (
     fold_batch_norm,
     set_weight_matrix,
     trace,
     weight_matrix,
 )
-from lq_utils.grids import Alphabet, Grid, GridError, codebook_grid
+from lq_utils.grids import GridError
+from lq_utils.hybrid_inputs import (
+    InputRule,
+    input_rules,
+    insert_quantizers,
+    rules_from_plain,
+    rules_to_plain,
+)
 from lq_utils.models import build_model
-from lq_utils.packing import pack, packed_size, unpack
+from lq_utils.packing import pack
 from lq_utils.plans import Plan, evaluation_tensors
 
 if TYPE_CHECKING:
@@ -45,9 +60,17 @@ class Parts:
     code_bits: int
 
 
-def _network(model_name: str, num_outputs: int, fold: bool) -> fx.GraphModule:
+def _network(
+    model_name: str,
+    num_outputs: int,
+    fold: bool,
+    inputs: Mapping[str, InputRule],
+) -> fx.GraphModule:
     traced = trace(build_model(model_name, num_outputs))
-    return fold_batch_norm(traced) if fold else traced
+    traced = fold_batch_norm(traced) if fold else traced
+    if inputs:
+        insert_quantizers(traced, inputs)
+    return traced
 
 
 def _add_biases(network: fx.GraphModule, layers: list[str]) -> None:
@@ -98,9 +121,12 @@ def encode(quantized: Quantized, model_name: str, num_outputs: int) -> Parts:
         "biases": biases,
         "layout": _layout(network),
         "plan": plan.to_text(),
-        "alphabets": [_alphabet_to_list(a) for a in alphabets],
-        "grids": [_grid_to_list(grid, alphabets) for grid in grids],
+        "alphabets": [alphabet_to_list(a) for a in alphabets],
+        "grids": [grid_to_list(grid, alphabets) for grid in grids],
     }
+    inputs = input_rules(network)
+    if inputs:  # else the file is what it was before they existed
+        header["activations"] = rules_to_plain(inputs)
     tensors = {
         "codes": torch.cat(packed),
         "scales": _flat([grid.scale for grid in scaled]),
@@ -116,7 +142,8 @@ def _check_rebuilt(
 ) -> list[str]:
     """Names of added biases; refuses what could not be built again."""
     network = quantized.model
-    rebuilt = _network(model_name, num_outputs, quantized.fold)
+    inputs = input_rules(network)
+    rebuilt = _network(model_name, num_outputs, quantized.fold, inputs)
     missing = [row.layer for row in quantized.plan]
     try:
         missing = [
@@ -163,25 +190,6 @@ def _codes(quantized: Quantized, name: str) -> tuple[Tensor, int]:
     return codes, grid.alphabet.code_bits
 
 
-def _alphabet_to_list(a: Alphabet) -> list[Any]:
-    values = [a.name, a.count, a.lowest, a.step, a.affine]
-    return values if a.codebook is None else [*values, list(a.codebook)]
-
-
-def _alphabet_from_list(values: list[Any]) -> Alphabet:
-    name, count, lowest, step, affine, *codebook = values
-    book = tuple(codebook[0]) if codebook else None
-    return Alphabet(name, count, lowest, step, affine, book)
-
-
-def _grid_to_list(grid: Grid, alphabets: list[Alphabet]) -> list[int]:
-    """Alphabet and shape of the scales, or the number of centroids."""
-    letters = grid.alphabet
-    if letters.own:
-        return [letters.count]
-    return [alphabets.index(letters), *grid.scale.shape, grid.group_size]
-
-
 def _flat(tensors: list[Tensor]) -> Tensor:
     parts = [t.detach().float().cpu().reshape(-1) for t in tensors]
     return torch.cat([torch.empty(0), *parts])
@@ -196,41 +204,25 @@ def _by_type(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: torch.cat(found) for key, found in parts.items()}
 
 
-class _Reader:
-    """Hands out a flat tensor piece by piece, and insists on its end."""
-
-    def __init__(self, tensors: dict[str, Tensor], name: str) -> None:
-        self.name, self.values = name, tensors[name]
-        self.start = 0
-
-    def take(self, count: int) -> Tensor:
-        piece = self.values[self.start : self.start + count]
-        if len(piece) != count:
-            raise ValueError(f"'{self.name}' is too short")
-        self.start += count
-        return piece
-
-    def finish(self) -> None:
-        if self.start != len(self.values):
-            raise ValueError(f"'{self.name}' is too long")
-
-
 def decode(
     tensors: dict[str, Tensor], header: dict[str, Any]
 ) -> fx.GraphModule:
     plan = Plan.from_text(header["plan"])
-    network = _network(header["model"], header["outputs"], header["fold"])
+    inputs = rules_from_plain(header.get("activations", {}))
+    network = _network(
+        header["model"], header["outputs"], header["fold"], inputs
+    )
     _add_biases(network, header["biases"])
     if _layout(network) != header["layout"]:
         raise ValueError("the architecture of that name has changed")
-    readers = {name: _Reader(tensors, name) for name in tensors}
-    alphabets = [_alphabet_from_list(a) for a in header["alphabets"]]
+    readers = {name: Reader(tensors, name) for name in tensors}
+    alphabets = [alphabet_from_list(a) for a in header["alphabets"]]
     rows = [row.layer for row in plan if row.bits is not None]
     for name, record in zip(rows, header["grids"], strict=True):
         module = network.get_submodule(name)
         columns = weight_matrix(module).shape[1]
-        grid = _take_grid(readers, alphabets, record, columns)
-        set_weight_matrix(module, _take_weight(readers, module, grid))
+        grid = take_grid(readers, alphabets, record, columns)
+        set_weight_matrix(module, take_weight(readers, module, grid))
     with torch.no_grad():
         for tensor in _rest(network, plan).values():
             kind = f"rest.{str(tensor.dtype).removeprefix('torch.')}"
@@ -239,28 +231,3 @@ def decode(
     for reader in readers.values():
         reader.finish()
     return network.requires_grad_(False).eval()
-
-
-def _take_grid(
-    readers: dict[str, _Reader],
-    alphabets: list[Alphabet],
-    record: list[int],
-    columns: int,
-) -> Grid:
-    """The inverse of :func:`_grid_to_list`, for a weight of ``columns``."""
-    if len(record) == 1:
-        return codebook_grid(readers["codebooks"].take(record[0]), columns)
-    index, rows, groups, group_size = record
-    scale = readers["scales"].take(rows * groups).reshape(rows, groups)
-    zero = torch.zeros_like(scale)
-    if alphabets[index].affine:
-        zero = readers["zero_points"].take(rows * groups).reshape(rows, groups)
-    return Grid(alphabets[index], scale, zero, group_size)
-
-
-def _take_weight(
-    readers: dict[str, _Reader], module: nn.Module, grid: Grid
-) -> Tensor:
-    bits, shape = grid.alphabet.code_bits, weight_matrix(module).shape
-    packed = readers["codes"].take(packed_size(shape.numel(), bits))
-    return grid.values(unpack(packed, bits, shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ def insert_quantizers(
     """
     nodes = layer_nodes(graph)
     present = input_rules(graph)
-    for name, rule in rules.items():
+    for name in rules:
         if name not in nodes:
             raise CompressionError(
                 f"no layer '{name}'{did_you_mean(name, nodes)} (layers: "
@@ -101,7 +101,9 @@ def insert_quantizers(
                 f"the input of {name} is quantized already: start from a "
                 "network without quantized activations"
             )
-        _insert(graph, name, nodes[name], rule)
+    # In the order of execution, so that the names of nodes depend on it only.
+    for name in [name for name in nodes if name in rules]:
+        _insert(graph, name, nodes[name], rules[name])
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
@@ -117,6 +119,32 @@ def input_rules(network: nn.Module) -> dict[str, InputRule]:
         for m in signed_activations(network).values()
         if m.layer
     }
+
+
+def rules_to_plain(rules: Mapping[str, InputRule]) -> dict[str, list[Any]]:
+    """Rules as values that JSON can hold, by layer.
+
+    Introduced in chapter 6.
+    """
+    return {name: list(astuple(rule)) for name, rule in rules.items()}
+
+
+def rules_from_plain(records: Mapping[str, list[Any]]) -> dict[str, InputRule]:
+    """The inverse of :func:`rules_to_plain`.
+
+    Raises CompressionError for what is no such record or rule.
+    Introduced in chapter 6.
+    """
+    found = {}
+    for name, record in records.items():
+        kinds = [type(value) for value in record]
+        if kinds != [int, float, bool, str]:
+            raise CompressionError(
+                f"{name}: a rule of inputs is bits, clip, scale, place, not "
+                f"{record!r}; store the network again"
+            )
+        found[name] = InputRule(*record)
+    return found
 
 
 def layer_nodes(graph: fx.GraphModule) -> dict[str, fx.Node]:
@@ -146,7 +174,7 @@ def _insert(
 ) -> None:
     source, path = _path(graph, layer)
     start, behind = source, 0
-    if _is(graph, source, (nn.ReLU,), RELUS):
+    if _is(graph, source, (nn.ReLU, nn.ReLU6), (*RELUS, F.relu6)):
         if rule.place != "after relu":
             (start,) = source.all_input_nodes
         if rule.place == "pool":
