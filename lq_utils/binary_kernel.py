@@ -7,7 +7,6 @@ cost one XOR and one count of ones, and the results are exact integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -63,13 +62,32 @@ def binary_linear(
     chapter 6.
     """
     _check(inputs, weights, columns, threads)
+    base = np.full((1, len(weights)), columns, dtype=np.int32)
+    return _products(inputs, weights, base, threads)
+
+
+def _products(
+    inputs: Tensor, weights: Tensor, base: np.ndarray, threads: int
+) -> Tensor:
+    """int32 ``[N, K]``: ``base [P, K]``, row by row in turn, less twice the
+    number of signs that differ."""
     left, right = as_array(inputs), as_array(weights)
     out = np.empty((len(left), len(right)), dtype=np.int32)
     loop = compiled_loops().products_of_rows
     if left.shape[1] <= FEW_WORDS:
         loop = compiled_loops().products_of_columns
         right = np.ascontiguousarray(right.T)
-    _share(lambda a, b: loop(a, right, columns, b), left, out, threads)
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        loop(left[part], right, base, start, out[part])
+
+    if threads == 1:
+        work(0, len(left))
+    else:  # the compiled loops run side by side
+        ends = [len(left) * i // threads for i in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, ends[:-1], ends[1:]))
     return torch.from_numpy(out)
 
 
@@ -92,28 +110,14 @@ def _check(
         raise BinaryError(f"{threads} threads: give at least 1")
 
 
-def _share(
-    work: Callable[[np.ndarray, np.ndarray], None],
-    rows: np.ndarray,
-    out: np.ndarray,
-    threads: int,
-) -> None:
-    """``work`` on parts of the rows; the compiled loops run side by side."""
-    if threads == 1:
-        return work(rows, out)
-    parts = [np.array_split(a, threads) for a in (rows, out)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, *parts))
-
-
 def binary_convolution(
     patches: PackedPatches, filters: PackedFilters, threads: int = 1
 ) -> Tensor:
     """Convolution of signs, int32 ``[N, K, H', W']``.
 
     Exactly what a convolution of -1 and +1 with zero padding returns:
-    padding is neither sign. It is packed as +1 and what that adds, the
-    sum of the weights over it, is taken away at the border.
+    padding is neither sign. It is packed as +1, and what that adds, the
+    sum of the weights over it, is taken away beforehand.
 
     Raises BinaryError where kernels or channels differ. Source: Rastegari
     et al. 2016, XNOR-Net, section 3.2. Introduced in chapter 6.
@@ -125,10 +129,12 @@ def binary_convolution(
             f"channels and {filters.size}: pack_patches(x, filters.size)"
         )
     columns = filters.channels * math.prod(filters.size)
-    flat = binary_linear(patches.words, filters.words, columns, threads)
-    shape = (patches.images, *patches.result, len(filters.words))
-    out = flat.reshape(shape)
+    _check(patches.words, filters.words, columns, threads)
+    shape = (*patches.result, len(filters.words))
+    base = np.full(shape, columns, dtype=np.int32)
     if patches.padding:
-        taps = filters.taps.numpy()
-        compiled_loops().take_outside(out.numpy(), taps, patches.geometry)
-    return out.permute(0, 3, 1, 2)
+        taps = as_array(filters.taps)
+        compiled_loops().take_outside(base, taps, patches.geometry)
+    rows = base.reshape(-1, shape[-1])
+    out = _products(patches.words, filters.words, rows, threads)
+    return out.reshape(patches.images, *shape).permute(0, 3, 1, 2)

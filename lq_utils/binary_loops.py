@@ -46,7 +46,7 @@ popcount: Any = _popcount
 
 @_compiled
 def _products_of_tile(
-    inputs: np.ndarray, weights: np.ndarray, columns: int, out: np.ndarray
+    inputs: np.ndarray, weights: np.ndarray, base: np.ndarray, out: np.ndarray
 ) -> None:
     """One row of inputs, four rows of weights at a time."""
     rows, words = weights.shape
@@ -59,22 +59,29 @@ def _products_of_tile(
             b += popcount(word ^ weights[k + 1, i])
             c += popcount(word ^ weights[k + 2, i])
             d += popcount(word ^ weights[k + 3, i])
-        out[k] = columns - 2 * np.int64(a)
-        out[k + 1] = columns - 2 * np.int64(b)
-        out[k + 2] = columns - 2 * np.int64(c)
-        out[k + 3] = columns - 2 * np.int64(d)
+        out[k] = base[k] - 2 * np.int64(a)
+        out[k + 1] = base[k + 1] - 2 * np.int64(b)
+        out[k + 2] = base[k + 2] - 2 * np.int64(c)
+        out[k + 3] = base[k + 3] - 2 * np.int64(d)
     for k in range(fours, rows):
         a = np.uint64(0)
         for i in range(words):
             a += popcount(inputs[i] ^ weights[k, i])
-        out[k] = columns - 2 * np.int64(a)
+        out[k] = base[k] - 2 * np.int64(a)
 
 
 @_compiled
 def products_of_rows(
-    inputs: np.ndarray, weights: np.ndarray, columns: int, out: np.ndarray
+    inputs: np.ndarray,
+    weights: np.ndarray,
+    base: np.ndarray,
+    first: int,
+    out: np.ndarray,
 ) -> None:
     """``out [N, K]`` from words ``[N, words]`` and ``[K, words]``.
+
+    The numbers of differing bits, doubled, are taken from the rows of
+    ``base`` int32 ``[P, K]``, in turn and from row ``first`` on.
 
     For rows of many words: vectorised along the words. Four rows of
     weights share each word of the inputs; a tile of weights stays in the
@@ -85,12 +92,17 @@ def products_of_rows(
     for start in range(0, weights.shape[0], step):
         tile = weights[start : start + step]
         for n in range(many):
-            _products_of_tile(inputs[n], tile, columns, out[n, start:])
+            begin = base[(first + n) % len(base), start:]
+            _products_of_tile(inputs[n], tile, begin, out[n, start:])
 
 
 @_compiled
 def products_of_columns(
-    inputs: np.ndarray, weights: np.ndarray, columns: int, out: np.ndarray
+    inputs: np.ndarray,
+    weights: np.ndarray,
+    base: np.ndarray,
+    first: int,
+    out: np.ndarray,
 ) -> None:
     """The same with weights as ``[words, K]``, for rows of few words.
 
@@ -99,7 +111,7 @@ def products_of_columns(
     many, words = inputs.shape
     for n in range(many):
         own = out[n]
-        own[:] = columns
+        own[:] = base[(first + n) % len(base)]
         for i in range(words):
             word, row = inputs[n, i], weights[i]
             for k in range(len(own)):
@@ -163,25 +175,23 @@ def gather_patches(
 
 @_compiled
 def take_outside(
-    out: np.ndarray,
+    base: np.ndarray,
     taps: np.ndarray,
     geometry: tuple[int, int, int, int, int, int],
 ) -> None:
-    """Take from ``out [N, H', W', K]`` what the outside was counted as.
+    """Take from ``base [H', W', K]`` what the outside will be counted as.
 
-    Outside of the image all inputs were +1: each tap there has added its
+    Outside of the image all inputs are +1: each tap there will add its
     sum of weights ``taps [T, K]``, where zeros add nothing.
     """
     high, wide, stride, padding, height, width = geometry
-    for n in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                top, left = y * stride - padding, x * stride - padding
-                tap = 0
-                for v in range(top, top + high):
-                    for u in range(left, left + wide):
-                        if not (0 <= v < height and 0 <= u < width):
-                            own, added = out[n, y, x], taps[tap]
-                            for k in range(len(own)):
-                                own[k] -= added[k]
-                        tap += 1
+    for y in range(base.shape[0]):
+        for x in range(base.shape[1]):
+            top, left = y * stride - padding, x * stride - padding
+            own, tap = base[y, x], 0
+            for v in range(top, top + high):
+                for u in range(left, left + wide):
+                    if not (0 <= v < height and 0 <= u < width):
+                        for k in range(len(own)):
+                            own[k] -= taps[tap, k]
+                    tap += 1
