@@ -108,8 +108,8 @@ def nearest_distances(
 
     Raises:
         DimensionError: NaN or infinite values, fewer than three different
-            points, more ranks than neighbours, or distances outside the
-            range of float64.
+            points, more ranks than neighbours, or distances whose squares
+            float64 cannot hold.
 
     Source: Higham 2002, Accuracy and Stability of Numerical Algorithms,
     section 3.1, for the bound on rounding. Introduced in chapter 5.
@@ -129,10 +129,10 @@ def nearest_distances(
         rows = unsure[start : start + step]
         distances[rows] = _from_products(cloud, rows, ranks)
     # Different points whose squares underflow would look like duplicates.
-    if not (np.isfinite(distances).all() and distances.all()):
+    if not distances.all():
         raise DimensionError(
-            "distances are too small or too large for float64: divide the "
-            "points by their standard deviation"
+            "some points are too close for float64 next to the size of "
+            "others: remove outliers, or set tiny values to 0"
         )
     return Nearest(distances, len(kept), removed)
 
@@ -164,8 +164,8 @@ def _from_candidates(
     squares.sort(axis=1)
     if count == len(cloud) - 1:
         bound[:] = np.inf
-    sure = squares[:, ranks - 1] * cloud.scale**2 <= bound
-    return np.sqrt(squares[:, :ranks]), sure
+    sure = squares[:, ranks - 1] <= bound
+    return np.sqrt(squares[:, :ranks]) / cloud.scale, sure
 
 
 def _from_products(cloud: Cloud, rows: np.ndarray, ranks: int) -> np.ndarray:
@@ -195,4 +195,5 @@ def _from_differences(cloud: Cloud, row: int, ranks: int) -> np.ndarray:
     parts = [slice(i, i + step) for i in range(0, len(cloud), step)]
     squares = np.concatenate([cloud.squares(row, part) for part in parts])
     squares[row] = np.inf
-    return np.sqrt(np.sort(np.partition(squares, ranks - 1)[:ranks]))
+    nearest = np.sort(np.partition(squares, ranks - 1)[:ranks])
+    return np.sqrt(nearest) / cloud.scale

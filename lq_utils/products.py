@@ -45,10 +45,11 @@ class Cloud:
             yield part
 
     def squares(self, row: int, others: np.ndarray | slice) -> np.ndarray:
-        """Squared distances from a point to others, float64 differences."""
+        """Squared distances of scaled points, from float64 differences."""
         gaps = np.subtract(
             self.points[others], self.points[row], dtype=np.float64
         )
+        gaps *= self.scale
         return np.einsum("ij,ij->i", gaps, gaps)
 
     def rounding(self, kind: type[np.floating]) -> float:
