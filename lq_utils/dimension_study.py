@@ -25,9 +25,12 @@ from lq_utils.weights import load_reference
 # What decides the rows of this module.
 CODE = modules(
     """
-    augmentation components compressed_training compression_networks
-    dimension dimension_study images inference kept_networks layer_outputs
-    models nearest products quantnet recipes splits stacks training
+    activation_quantization alphabets augmentation calibration checkpoints
+    clustering components compressed_training compression_checks
+    compression_networks dimension dimension_study graph grids images
+    inference kept_networks layer_outputs models nearest parametrizations
+    partitions products pruning quantnet recipes scale_rules scales splits stacks
+    training weights
     """
 )
 

@@ -8,9 +8,8 @@ test image of its task.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +47,7 @@ from lq_utils.low_bit_base import LatentWeight
 from lq_utils.low_bit_part import size_matched_network
 from lq_utils.low_bit_storage import low_bit_quantized
 from lq_utils.onnx_files import packed_sizes
+from lq_utils.parametrizations import CompressionError
 from lq_utils.stacks import clone, layers_of
 
 # What decides the rows of this module.
@@ -249,11 +249,15 @@ def part_rows(
     return [{"set_up": f"part of {layer}"} | _judged(trained, own)]
 
 
-KINDS: dict[str, Callable[[], nn.Module]] = {
-    "BinaryConnect": BinaryConnect,
-    "BinaryConnect, stochastic": partial(BinaryConnect, stochastic=True),
-    "ternary weights": Ternary,
-}
+KINDS = ("BinaryConnect", "BinaryConnect, stochastic", "ternary weights")
+
+
+def _kind(name: str) -> nn.Module:
+    if name not in KINDS:
+        raise CompressionError(f"kind={name!r}: choose one of {KINDS}")
+    if name == "ternary weights":
+        return Ternary()
+    return BinaryConnect(stochastic=name.endswith("stochastic"))
 
 
 def kind_rows(
@@ -269,13 +273,13 @@ def kind_rows(
     """Relatives: all hidden layers with weights of one of ``KINDS``.
 
     Inputs are not quantized. Columns: set_up, hits, n, validation.
-    Introduced in chapter 6.
+    Raises CompressionError for another kind. Introduced in chapter 6.
     """
     own = splits[task]
     network = clone(kept_network(task, start, seed, plan, splits))
     for name, layer in layers_of(network).items():
         if name in LAYERS[1:]:
-            register_parametrization(layer, "weight", KINDS[kind]())
+            register_parametrization(layer, "weight", _kind(kind))
     trained = _trained(network, own, seed, epochs, hybrid_rate, plan)
     return [{"set_up": kind} | _judged(trained, own)]
 

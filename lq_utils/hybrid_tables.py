@@ -79,16 +79,18 @@ def chosen_scores(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     Raises ScoreError where a chosen plan was not computed.
     Introduced in chapter 6.
     """
-    wanted = chosen.assign(plan=chosen["bits"].map(label))
+    wanted = chosen.assign(precisions=chosen["bits"].map(label))
     keys = ["task", "start", "seed"]
     found = wanted.drop(columns="bits").merge(
-        rows.rename(columns={"set_up": "plan"}), on=[*keys, "plan"], how="left"
+        rows.rename(columns={"set_up": "precisions"}),
+        on=[*keys, "precisions"],
+        how="left",
     )
     lost = found[found["hits"].isna()]
     if len(lost):
         first = lost.iloc[0]
         raise ScoreError(
-            f"no row for the plan {first['plan']} of {first['task']}, seed "
+            f"no row for the plan {first['precisions']} of {first['task']}, seed "
             f"{first['seed']}: compute a cell for each chosen plan"
         )
     return found.rename(columns={"choice": "set_up"})
