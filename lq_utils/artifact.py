@@ -84,7 +84,8 @@ def size_report(
 
     ``code_bits``, ``scale_bits``, ``zero_point_bits``, ``codebook_bits``
     (centroids of clustered layers) and ``float_bits`` add up to
-    ``plan.size_bits(model)`` of a folded network; ``padding_bits`` fill the last byte of each layer's codes; with
+    ``plan.size_bits(model)``, of a folded network where it was folded;
+    ``padding_bits`` fill the last byte of each layer's codes; with
     ``header_bytes`` they make ``file_bytes``.
 
     Introduced in chapter 3.

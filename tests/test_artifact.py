@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from lq_utils.artifact import (
     FIELD,
@@ -26,7 +27,12 @@ from lq_utils.artifact import (
 )
 from lq_utils.cache import canonical_json
 from lq_utils.grids import QUANTIZERS, Alphabet, register_quantizer
+from lq_utils.hybrid import hybrid_network
+from lq_utils.hybrid_inputs import input_rules
 from lq_utils.lockstep import Quantized, quantize
+from lq_utils.low_bit import BinaryConnect, Ternary
+from lq_utils.low_bit_base import LowBitWeight
+from lq_utils.low_bit_storage import low_bit_quantized
 from lq_utils.models import MODELS, build_model, register_model
 from lq_utils.packing import PackingError, pack, packed_size, unpack
 from lq_utils.plans import Plan
@@ -424,3 +430,87 @@ def test_failed_writes_leave_the_old_file(stored: Path) -> None:
         save_quantized(stored, quantized, "tiny", 5)
     assert stored.read_bytes() == before
     assert [p.name for p in stored.parent.iterdir()] == [stored.name]
+
+
+# Quantized inputs
+
+
+def sealed(path: Path, change: dict[str, Any]) -> None:
+    """The same file with other header fields and a checksum of its own."""
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[FIELD])
+    header.update(change)
+    del header["sha256"]
+    header["sha256"] = _digest(tensors, header)
+    save_file(tensors, path, {FIELD: canonical_json(header)})
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()[FIELD])
+
+
+@pytest.mark.parametrize("place", ["relu", "pool", "after relu"])
+def test_quantized_inputs_are_stored(tmp_path: Path, place: str) -> None:
+    network = hybrid_network(
+        trained_tiny().eval(), {"grouped": 2, "depthwise": 1},
+        keep_relu=place == "after relu", after_pooling=place == "pool",
+        activation_clip=0.75, activation_scale=True, scale_mode="absmax",
+        granularity="channel",
+    )  # fmt: skip
+    path = tmp_path / "net.safetensors"
+    save_quantized(path, low_bit_quantized(network), "tiny", 5)
+    assert header_of(path)["activations"] == {
+        "depthwise": [1, 0.75, True, place],
+        "grouped": [2, 0.75, True, place],
+    }
+    loaded = load_quantized(path)
+    assert_same_network(network, loaded)
+    assert input_rules(loaded) == input_rules(network)
+
+
+@pytest.mark.parametrize("kind", [BinaryConnect, Ternary])
+def test_weights_without_a_plan_of_few_bits_are_stored(
+    tmp_path: Path, kind: type[LowBitWeight]
+) -> None:
+    network = trained_tiny().eval()
+    register_parametrization(network.grouped, "weight", kind())
+    quantized, path = low_bit_quantized(network), tmp_path / "net.safetensors"
+    save_quantized(path, quantized, "tiny", 5)
+    assert_same_network(network, load_quantized(path))
+    assert quantized.plan["grouped"].bits == kind().bits
+    report = size_report(quantized, "tiny", 5)
+    assert report["code_bits"] == 12 * kind().bits
+
+
+def test_files_without_quantized_inputs_say_nothing_of_them(
+    stored: Path,
+) -> None:
+    assert "activations" not in header_of(stored)
+    before = load_quantized(stored)
+    sealed(stored, {"activations": {}})
+    assert_same_network(before, load_quantized(stored))
+    # An intact file may ask for inputs that are rounded; it gets them.
+    sealed(stored, {"activations": {"fc": [1, 1.0, False, "after relu"]}})
+    assert list(input_rules(load_quantized(stored))) == ["fc"]
+
+
+WRONG: list[Any] = [
+    {"nothing": [1, 1.0, False, "relu"]},
+    {"grouped": [0, 1.0, False, "relu"]},
+    {"grouped": [1, -1.0, False, "relu"]},
+    {"grouped": [1, 1.0, False, "somewhere"]},
+    {"grouped": [True, 1.0, False, "relu"]},
+    {"grouped": [1, 1.0, False]},
+    {"grouped": None},
+    ["grouped"],
+    7,
+]
+
+
+@pytest.mark.parametrize("rules", WRONG)
+def test_wrong_rules_of_inputs_are_refused(stored: Path, rules: Any) -> None:
+    sealed(stored, {"activations": rules})
+    with pytest.raises(ArtifactError, match="store it"):
+        load_quantized(stored)
