@@ -16,6 +16,7 @@ from lq_utils.figures import COLORS, INK
 from lq_utils.sweep_figures import MARKS, TONES
 
 DIMENSION = "intrinsic dimension"
+TRUE = "true dimension"
 SHARES = (95, 99)  # per cent of the variance
 
 
@@ -61,7 +62,7 @@ def profile_figure(frame: pd.DataFrame) -> Figure:
     where a layer has no value.
 
     Raises ValueError for a missing column or no rows. After figures 3.2
-    and 3.3 of the QuantNET thesis; Ansuini et al. 2019, figure 2.
+    and 3.3 of the QuantNET thesis, there after Ansuini et al. 2019.
     Introduced in chapter 5.
     """
     _require(frame, "network", "task", "layer", "value", "error")
@@ -162,7 +163,7 @@ def scaling_figure(frame: pd.DataFrame, true: float | None = None) -> Figure:
             own["points"], own["value"], yerr=error, label=name, **look
         )
     if true is not None:
-        ax.axhline(true, color=INK, ls=":", label="true dimension")
+        ax.axhline(true, color=INK, ls=":", label=TRUE)
     ticks = sorted(set(frame["points"]))
     # Halved sizes: each has its tick as long as there is room.
     shown = ticks[:: -(-len(ticks) // 8)]
@@ -170,7 +171,10 @@ def scaling_figure(frame: pd.DataFrame, true: float | None = None) -> Figure:
     ax.set_xticks(shown, [f"{int(tick):,}" for tick in shown])
     ax.minorticks_off()
     handles, labels = ax.get_legend_handles_labels()
-    _legend(fig, dict(zip(labels, handles, strict=True)), columns=5)
+    # matplotlib lists plain lines before those with bars.
+    known = dict(zip(labels, handles, strict=True))
+    order = sorted(known, key=lambda label: label == TRUE)
+    _legend(fig, {label: known[label] for label in order}, columns=5)
     return fig
 
 
@@ -196,7 +200,7 @@ def stability_figure(
             x, y = own["threshold"], 100 * own["share"]
             (handles[name],) = ax.plot(x, y, lw=1.5, **_look(i))
         if threshold is not None:
-            look = {"color": INK, "ls": ":", "lw": 1}
+            look: dict[str, Any] = {"color": INK, "ls": ":", "lw": 1}
             handles["threshold in use"] = ax.axvline(threshold, **look)
         ax.set(xlabel="threshold", ylim=(-4, 104))
     axes[0].set_ylabel("resamples that select (%)")
