@@ -7,65 +7,30 @@ behind is not counted for the next.
 
 from __future__ import annotations
 
-import gc
 import json
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from metering import metered, timed
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-PROCESS = Path("/proc/self")
+__all__ = [
+    "judge",
+    "metered",
+    "most_levels",
+    "read_calibration",
+    "read_network",
+    "read_settings",
+    "timed",
+    "top1",
+    "write_result",
+]
+
 BATCH = 500
-
-
-def _status(field: str) -> float | None:
-    """A memory field of this process in MiB; None where it has none."""
-    try:
-        lines = (PROCESS / "status").read_text().splitlines()
-    except OSError:
-        return None
-    found = [x.split()[1] for x in lines if x.startswith(f"{field}:")]
-    return int(found[0]) / 1024 if found else None
-
-
-def _reset_peak() -> float | None:
-    """Resident MiB now, from which the peak counts; None: cannot be told.
-
-    Linux forgets the earlier peak when "5" is written to clear_refs.
-    """
-    gc.collect()
-    try:
-        (PROCESS / "clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _status("VmRSS")
-
-
-@contextmanager
-def metered(result: dict[str, Any]) -> Iterator[None]:
-    """Put ``seconds`` and ``peak_mib`` (over the start) into ``result``."""
-    start = _reset_peak()
-    started = time.perf_counter()
-    yield
-    result["seconds"] = time.perf_counter() - started
-    peak = _status("VmHWM")
-    result["peak_mib"] = (
-        None if start is None or peak is None else max(peak - start, 0.0)
-    )
-
-
-@contextmanager
-def timed(result: dict[str, Any], name: str) -> Iterator[None]:
-    """Put the seconds of the block into ``result`` under ``name``."""
-    started = time.perf_counter()
-    yield
-    result[name] = time.perf_counter() - started
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

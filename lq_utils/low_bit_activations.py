@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lq_utils.alphabets import Alphabet
 from lq_utils.low_bit_base import check_clip, nearest_level, uniform_alphabet
 
 
@@ -34,13 +35,10 @@ class SignedActivation(nn.Module):
         self.layer = self.place = ""  # whose input it is, and where it acts
 
     def forward(self, x: Tensor) -> Tensor:
-        at, top = x.detach(), self.alphabet.reach
-        level = nearest_level(at * (top / self.clip), self.alphabet)
-        inside = at.abs() <= self.clip
-        values = level * (self.clip / top) + (x - at) * inside
+        values: Tensor = _Rounded.apply(x, self.alphabet, self.clip)
         if not self.scale:
             return values
-        mean = at.abs().flatten(1).mean(dim=1)
+        mean = x.detach().abs().flatten(1).mean(dim=1)
         return values * mean.view(-1, *[1] * (x.ndim - 1))
 
     def levels(self) -> Tensor:

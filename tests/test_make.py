@@ -55,7 +55,9 @@ def test_book_takes_the_profile_and_quick_by_default(checkout: Path) -> None:
     assert done.stdout == "asked: -m lq_utils book --profile smoke\n"
 
 
-@pytest.mark.parametrize("target", ["book", "test", "data", "notebooks"])
+@pytest.mark.parametrize(
+    "target", ["book", "test", "data", "notebooks", "test-peers"]
+)
 def test_failure_of_the_program_fails_make(
     checkout: Path, target: str
 ) -> None:
