@@ -116,6 +116,17 @@ def hybrid_rows(
     return [row | _stored(trained) | _judged(trained, own)]
 
 
+def start_rows(
+    task: str, start: str, seed: int, plan: Budget, splits: Tasks
+) -> Rows:
+    """The row of the network that everything starts from: "start".
+
+    Columns: set_up, hits, n, validation. Introduced in chapter 6.
+    """
+    base = kept_network(task, start, seed, plan, splits)
+    return [{"set_up": "start"} | _judged(base, splits[task])]
+
+
 def _trained(
     network: nn.Module,
     splits: Splits,
@@ -171,25 +182,23 @@ def pipeline_rows(
     base = kept_network(task, start, seed, plan, splits)
     rest = [name for name in layers_of(base) if name not in significant]
     pipelines = _Pipelines(own, seed, plan)
+    mixed = cluster(cluster(base, count, skip=rest), fewer, skip=significant)
+    alike = pipelines.clustered(cluster(base, count))
+    some = pipelines.clustered(cluster(base, count, skip=significant))
+    both = pipelines.clustered(mixed)
     with files_of(base, own, seed, plan) as files:
         rows = files.measured(base, {"base": "float32"})
-        rows[0]["seconds"] = 0.0
-        rows.append(pipelines.row(files, "PTQ on QAT", base, clustered=False))
-        all_alike = cluster(base, count)
-        rows.append(
-            pipelines.row(
-                files, "clustered, PTQ on QAT", all_alike, preserve=False
-            )
-        )
-        rows.append(pipelines.row(files, "cluster-preserving QAT", all_alike))
-        some = cluster(base, count, skip=significant)
-        rows.append(
-            pipelines.row(files, "TwoNN, cluster-preserving QAT", some)
-        )
-        both = cluster(
-            cluster(base, count, skip=rest), fewer, skip=significant
-        )
-        rows.append(pipelines.row(files, "TwoNN, all clustered", both))
+        rows[0] |= {"seconds": 0.0, "validation": pipelines.validation(base)}
+        for set_up, (network, spent), preserve in (
+            ("PTQ on QAT", (base, 0.0), False),
+            ("clustered, PTQ on QAT", alike, False),
+            ("cluster-preserving QAT", alike, True),
+            ("TwoNN, cluster-preserving QAT", some, True),
+            ("TwoNN, all clustered", both, True),
+        ):
+            row = pipelines.row(files, set_up, network, preserve)
+            row["seconds"] += spent
+            rows.append(row)
     return rows
 
 
@@ -197,33 +206,33 @@ class _Pipelines:
     """Clustering, then quantization-aware training, then an int8 file."""
 
     def __init__(self, splits: Splits, seed: int, plan: Budget) -> None:
-        self.splits, self.seed, self.plan = splits, seed, plan
+        self.splits, self.budget = splits, (splits, seed, plan)
+
+    def clustered(self, network: nn.Module) -> tuple[nn.Module, float]:
+        """The network after its clusters were trained, and the seconds."""
+        began = time.process_time()
+        trained = fine_tuned(network, *self.budget)
+        return trained, time.process_time() - began
+
+    def validation(self, network: nn.Module) -> float:
+        return evaluate(network, self.splits.validation)
 
     def row(
-        self,
-        files: Files,
-        set_up: str,
-        network: nn.Module,
-        *,
-        clustered: bool = True,
-        preserve: bool = True,
+        self, files: Files, set_up: str, network: nn.Module, preserve: bool
     ) -> dict[str, Any]:
         began = time.process_time()
-        budget = (self.splits, self.seed, self.plan)
-        if clustered:
-            network = fine_tuned(network, *budget)
         plain = plain_copy(files.base, network)
-        rounded = with_quantized_activations(plain, *budget)
-        if clustered and preserve:
+        rounded = with_quantized_activations(plain, *self.budget)
+        if preserve:
             aware = cluster_preserving(rounded, BITS)
         else:
             aware = fake_quantize(rounded, BITS, granularity="mixed")
-        aware = fine_tuned(aware, *budget)
+        aware = fine_tuned(aware, *self.budget)
         seconds = time.process_time() - began
         last = plain_copy(files.base, aware)
-        validation = evaluate(aware, self.splits.validation)
         (row,) = files.measured(last, {set_up: "integer"})
-        return row | {"seconds": seconds, "validation": validation}
+        row |= {"seconds": seconds, "validation": self.validation(aware)}
+        return row
 
 
 def part_rows(

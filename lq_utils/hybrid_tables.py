@@ -96,6 +96,15 @@ def chosen_scores(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"choice": "set_up"})
 
 
+def chosen_cells(chosen: pd.DataFrame) -> list[dict[str, object]]:
+    """Task, start, seed and bits of every plan that was chosen, once.
+
+    ``chosen`` is a table of :func:`selections`. Introduced in chapter 6.
+    """
+    wanted = chosen[["task", "start", "seed", "bits"]].drop_duplicates()
+    return wanted.to_dict("records")
+
+
 def memory_table(model: nn.Module) -> pd.DataFrame:
     """Memory factors of the plans of table 4.7, counted in two ways.
 

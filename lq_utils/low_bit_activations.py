@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from lq_utils.alphabets import Alphabet
 from lq_utils.low_bit_base import check_clip, nearest_level, uniform_alphabet
+
+
+class _Rounded(torch.autograd.Function):
+    """Levels of ``x``; the gradient passes where |x| <= clip.
+
+    By hand, as these maps are the largest of a network: composed of plain
+    operations it takes a third of the time of a training step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, letters: Alphabet, clip: float) -> Tensor:
+        ctx.save_for_backward(x.abs() <= clip)
+        level = nearest_level(x * (letters.reach / clip), letters)
+        return level.mul_(clip / letters.reach)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
 
 
 class SignedActivation(nn.Module):

@@ -29,7 +29,7 @@ def nearest_level(x: Tensor, letters: Alphabet) -> Tensor:
     Source: QuantNET thesis, section 3.3. Introduced in chapter 6.
     """
     if letters.codebook is None and letters.step == 2:
-        odd = 2 * torch.floor(x / 2) + 1
+        odd = (x / 2).floor_().mul_(2).add_(1)
         return odd.clamp_(letters.lowest, letters.highest)
     return letters.nearest(x)
 
