@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 FORMAT = "lq-quantized"
-VERSION = 1
+VERSION = 2
+PLAIN = 1  # the version of files without quantized inputs
 FIELD = "lq"  # of the safetensors header
 
 # What reading or rebuilding from wrong content can end in.
@@ -156,7 +157,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ArtifactError(
             f"{path} holds no quantized network; save_quantized writes one"
         )
-    if header.get("version") != VERSION:
+    if header.get("version") not in (PLAIN, VERSION):
         raise ArtifactError(
             f"{path} has format version {header.get('version')}, this "
             f"package reads version {VERSION}: update the package, or "
@@ -170,7 +171,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _to_bytes(parts: Parts) -> bytes:
-    header = {**parts.header, "format": FORMAT, "version": VERSION}
+    # Readers of version 1 would leave the quantized inputs out.
+    version = VERSION if "activations" in parts.header else PLAIN
+    header = {**parts.header, "format": FORMAT, "version": version}
     header["sha256"] = _digest(parts.tensors, header)
     return save(parts.tensors, {FIELD: canonical_json(header)})
 

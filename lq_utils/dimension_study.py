@@ -38,6 +38,7 @@ Rows = list[dict[str, Any]]
 
 LAYERS = ("conv1", "conv2", "linear1", "linear2")
 METHODS = ("regression", "likelihood", "censored")
+PARTS = 4  # disjoint parts of the images, for errors of blocks
 DISCARD = 0.1  # share of the largest ratios, as Facco et al. have it
 SHARES = {"PCA 95 %": 0.95, "PCA 99 %": 0.99}
 RECTIFIED, LINEAR = "rectified", "linear"
@@ -160,7 +161,6 @@ def candidate_rows(
             "as TwoNN": values,
             "before the ReLU": linear[layer],
             "one class": values[images.labels == 0],
-            "a tenth of the images": values[::10],
             "channels at one position": one_position(values, rng),
             "mean over positions": values.reshape(*values.shape[:2], -1).mean(
                 axis=2
@@ -208,7 +208,8 @@ def reference_rows(
     """Dimensions of what the blocks of a reference ResNet return.
 
     ``per_class`` training images of each class. A row is one estimate, as
-    in :func:`profile_rows`; ``block`` counts from 0, the input.
+    in :func:`profile_rows`; ``block`` counts from 0, the input; ``parts``
+    are 1 and 4.
 
     Introduced in chapter 5.
     """
@@ -225,7 +226,10 @@ def reference_rows(
     found = layer_outputs(network, images, blocks, rectified=False)
     rows: Rows = []
     for block, (name, values) in enumerate(found.items()):
-        place = {"block": block, "layer": name}
-        rows += [place | row for row in neighbor_rows(values)]
-        rows += [place | row for row in _components(values, CHANNELS)]
+        for part, parts in ((0, 1), *((k, PARTS) for k in range(PARTS))):
+            own = values[part::parts]
+            place = {"block": block, "layer": name}
+            place |= {"part": part, "parts": parts}
+            found_here = neighbor_rows(own) + _components(own, CHANNELS)
+            rows += [place | row for row in found_here]
     return rows

@@ -22,6 +22,7 @@ from lq_utils.dimension_study import (
     RECTIFIED,
     SHARES,
 )
+from lq_utils.gride import gride_curve
 from lq_utils.layer_outputs import INPUT
 from lq_utils.nearest import DimensionError
 from lq_utils.significance import layer_steps, significant_layers
@@ -31,14 +32,16 @@ ORDER = (INPUT, *LAYERS)
 THESIS_DOMAINS = ("source", "target")
 # Their first and last layer always keep full precision.
 ENDS = ("conv1",)
+MAPS = (INPUT, "conv1", "conv2")
 
 
 def known_table(shapes: Mapping[int, np.ndarray]) -> pd.DataFrame:
     """Estimates for points of known dimension, a line each.
 
     ``shapes`` maps the true dimension to points ``[N, D]``. Columns: one a
-    method of TwoNN, the standard error of the regression, and principal
-    components that hold 99 per cent.
+    method of TwoNN, the standard error of the regression, the scale (mean
+    distance of the second neighbour), and principal components that hold
+    99 per cent.
 
     Introduced in chapter 5.
     """
@@ -48,6 +51,7 @@ def known_table(shapes: Mapping[int, np.ndarray]) -> pd.DataFrame:
         line: dict[str, float] = {"true": truth, "points": len(points)}
         line |= {m: estimate.value for m, estimate in found.items()}
         line["error"] = found["regression"].error
+        line["scale"] = found["regression"].scale
         line["PCA 99 %"] = component_counts(points, (0.99,))[0.99]
         lines.append(line)
     return pd.DataFrame(lines)
@@ -64,7 +68,7 @@ def scaling_table(
     """
     curves = [
         scaling_curve(points, halvings, seed=seed).assign(
-            name=f"cube of {truth} dimensions", truth=truth
+            name=f"{truth} dimensions", truth=truth
         )
         for truth, points in shapes.items()
     ]
@@ -116,18 +120,166 @@ def profiles(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def learned_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Trained less untrained, over networks: a line a task and layer.
+
+    ``rows`` are :func:`chosen_rows` of both (column ``trained``). Columns:
+    task, layer, difference (dimensions), low and high (Student's over
+    networks, NaN for one), networks.
+
+    Introduced in chapter 5.
+    """
+    wide = rows.pivot_table(
+        index=["task", "layer", "seed"], columns="trained", values="value"
+    )
+    change = (wide[True] - wide[False]).reset_index(name="value")
+    change["layer"] = pd.Categorical(change["layer"], ORDER)
+    found = profiles(change.sort_values(["task", "layer"]), ["task"])
+    found = found.rename(columns={"value": "difference"})
+    return found.drop(columns="error")
+
+
+def gride_table(
+    outputs: Mapping[str, np.ndarray], largest_rank: int
+) -> pd.DataFrame:
+    """GRIDE of layer outputs ``[N, ...]``: a line a rank, a column a layer.
+
+    Raises DimensionError as ``gride_curve``. Introduced in chapter 5.
+    """
+    curves = {
+        name: gride_curve(x.reshape(len(x), -1), largest_rank)
+        for name, x in outputs.items()
+    }
+    columns = {k: c.set_index("rank_far")["value"] for k, c in curves.items()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def flat_twin_table(images: np.ndarray, seed: int) -> pd.DataFrame:
+    """Points, and a Gaussian cloud with the same principal variances.
+
+    ``images`` are float ``[N, ...]``. The cloud is flat in all its
+    directions; what TwoNN and PCA say of it needs no curvature. A line
+    each: TwoNN by regression, components that hold 95 and 99 per cent.
+
+    Introduced in chapter 5.
+    """
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    flat -= flat.mean(axis=0)
+    sizes = np.linalg.svd(flat, compute_uv=False)
+    rng = np.random.default_rng(seed)
+    twin = rng.normal(size=(len(flat), len(sizes))) * sizes
+    lines = []
+    for name, cloud in (("images", flat), ("flat twin", twin)):
+        line: dict[str, object] = {"points": name}
+        line["TwoNN"] = two_nearest_neighbors(cloud, blocks=None).value
+        line |= {
+            f"PCA {share:.0%}": count
+            for share, count in component_counts(cloud).items()
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def reference_profiles(
+    rows: pd.DataFrame, methods: Sequence[str]
+) -> pd.DataFrame:
+    """Dimension by block of a trained and an untrained reference network.
+
+    ``rows`` are those of ``reference_rows``. Columns: method, network,
+    layer (number of the block), value (of all points), error (standard
+    error over the disjoint parts).
+
+    Introduced in chapter 5.
+    """
+    rows = rows[rows["method"].isin(methods)]
+    most = int(rows["parts"].max())
+    keys = ["method", "trained", "block"]
+    whole = rows[rows["parts"] == 1].groupby(keys, sort=False)["value"].first()
+    split = rows[rows["parts"] == most].groupby(keys)["value"]
+    error = split.std(ddof=1) / math.sqrt(most)
+    table = pd.DataFrame({"value": whole, "error": error.reindex(whole.index)})
+    table = table.reset_index().rename(columns={"block": "layer"})
+    names = table["trained"].map({True: "trained", False: "untrained"})
+    return table.assign(network=names).drop(columns="trained")
+
+
+def thesis_verdicts(
+    rows: pd.DataFrame, domains: Mapping[str, str]
+) -> pd.DataFrame:
+    """What section 4.2.5 says of dimensions, tested over networks.
+
+    ``rows`` are of trained networks. A line a statement: how many of the
+    networks agree, and "holds" (nine of ten at least, of five or more),
+    "does not hold" (half of them or fewer) or "not decided".
+
+    Source: QuantNET thesis, section 4.2.5. Introduced in chapter 5.
+    """
+    two = {
+        domain: _by_network(rows[rows["task"] == task], "regression")
+        for domain, task in domains.items()
+    }
+    parts = [_by_network(rows, m) for m in ("regression", "PCA 99 %")]
+    target = two["target"]
+    steps = target.diff(axis=1).abs()[list(LAYERS[1:])]
+    shared = two["source"].index.intersection(target.index)
+    gap = (two["source"].loc[shared] - target.loc[shared]).abs()
+    statements = {
+        "hunchback by TwoNN: rises, then falls": _humps(parts[0]),
+        "hunchback by PCA (99 %, channels)": _humps(parts[1]),
+        "conv2 changes the dimension least": steps.idxmin(axis=1) == "conv2",
+        "linear1 changes it most": steps.idxmax(axis=1) == "linear1",
+        "source and target within 10 % in each layer": (
+            gap <= 0.1 * target.loc[shared]
+        ).all(axis=1),
+    }
+    lines = []
+    for name, agree in statements.items():
+        share, count = float(agree.mean()), len(agree)
+        verdict = "holds" if share >= 0.9 else "not decided"
+        if share <= 0.5:
+            verdict = "does not hold"
+        if count < 5:
+            verdict = "not decided"
+        lines.append(
+            {"statement": name, "networks": count, "agree": share}
+            | {"verdict": verdict}
+        )
+    return pd.DataFrame(lines)
+
+
+def _by_network(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    """A row a network, a column a layer, in order."""
+    own = chosen_rows(rows, method)
+    wide = own.pivot_table(
+        index=["task", "seed"], columns="layer", values="value"
+    )
+    if own["task"].nunique() == 1:
+        wide = wide.droplevel("task")
+    return wide[list(ORDER)]
+
+
+def _humps(dimensions: pd.DataFrame) -> pd.Series:
+    """Whether the largest is neither the input nor the last layer."""
+    top = dimensions.idxmax(axis=1)
+    humps: pd.Series = ~top.isin([ORDER[0], ORDER[-1]])
+    return humps
+
+
 def part_errors(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     """Standard error of one network's dimensions, from disjoint parts.
 
     Columns: layer, value (of all points), error (standard deviation over
-    the smallest parts, over the root of their number; NaN without parts).
-    ``rows`` are of one network. Introduced in chapter 5.
+    the smallest parts, over the root of their number; NaN without parts),
+    scale (mean distance of the second neighbour, of all points). ``rows``
+    are of one network. Introduced in chapter 5.
     """
     most = int(rows["parts"].max())
-    whole = chosen_rows(rows, method).set_index("layer")["value"]
+    own = chosen_rows(rows, method).set_index("layer")
+    whole = own["value"]
     split = chosen_rows(rows, method, parts=most).groupby("layer", sort=False)
     error = split["value"].std(ddof=1) / math.sqrt(most)
     table = pd.DataFrame({"value": whole, "error": error.reindex(whole.index)})
+    table["scale"] = own["scale"]
     return table.rename_axis("layer").reset_index()
 
 
@@ -234,8 +386,8 @@ def reading_table(rows: pd.DataFrame) -> pd.DataFrame:
     """What TwoNN* may be: dimensions by reading, and how far from it.
 
     ``rows`` are those of ``candidate_rows``. The last column is the mean
-    over layers of |log2| of the ratio to the thesis's TwoNN* (source
-    domain); the last line is the thesis's.
+    over the input and the convolutions of |log2| of the ratio to the
+    thesis's TwoNN* (source domain); the last line is the thesis's.
 
     Introduced in chapter 5.
     """
@@ -244,6 +396,8 @@ def reading_table(rows: pd.DataFrame) -> pd.DataFrame:
     )[list(ORDER)]
     printed = pd.Series(thesis_columns("source")["thesis, TwoNN*"])
     ratio = wide.where(wide > 0) / printed
-    wide["mean |log2 ratio|"] = np.log2(ratio).abs().mean(axis=1)
+    # A reading without a value for some map is not judged.
+    off = np.log2(ratio[list(MAPS)]).abs()
+    wide["mean |log2 ratio|"] = off.mean(axis=1, skipna=False)
     wide.loc["the thesis's TwoNN*"] = printed
     return wide.rename_axis("reading").reset_index()

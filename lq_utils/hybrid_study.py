@@ -21,6 +21,7 @@ from lq_utils import compression_study
 from lq_utils.artifact import save_quantized
 from lq_utils.compressed_training import fit
 from lq_utils.compression import cluster, cluster_preserving, fake_quantize
+from lq_utils.compression_checks import check_distinct
 from lq_utils.compression_files import Files, Rows, files_of
 from lq_utils.compression_networks import (
     BITS,
@@ -31,31 +32,35 @@ from lq_utils.compression_networks import (
     recipe,
     with_quantized_activations,
 )
-from lq_utils.dimension_study import LAYERS
 from lq_utils.engine import modules
 from lq_utils.hybrid import hybrid_network
 from lq_utils.hybrid_plans import (
     QUANTNET_LAYERS,
-    kernel_factor,
     thesis_factor,
 )
 from lq_utils.images import Splits
 from lq_utils.inference import evaluate
 from lq_utils.kept_networks import kept_network
-from lq_utils.low_bit import BinaryConnect, Ternary, clip_latent
+from lq_utils.low_bit import (
+    BinaryConnect,
+    Ternary,
+    clip_latent,
+    low_bit_layers,
+    low_bit_weight,
+)
 from lq_utils.low_bit_base import LatentWeight
 from lq_utils.low_bit_part import size_matched_network
 from lq_utils.low_bit_storage import low_bit_quantized
 from lq_utils.onnx_files import packed_sizes
-from lq_utils.parametrizations import CompressionError
-from lq_utils.stacks import clone, layers_of
+from lq_utils.parametrizations import Clustered, CompressionError
+from lq_utils.stacks import clone, find, latent_weight, layers_of
 
 # What decides the rows of this module.
 CODE = compression_study.CODE + modules(
     """
     artifact artifact_grids artifact_parts hybrid hybrid_inputs
     hybrid_plans hybrid_study kept_networks learned_step low_bit
-    low_bit_activations low_bit_base low_bit_part low_bit_storage packing
+    low_bit_activations low_bit_base low_bit_part low_bit_storage packing plans
     """
 )
 
@@ -94,8 +99,10 @@ def hybrid_rows(
 
     ``bits`` are those of conv1, conv2, linear1 and linear2, ``options``
     go to ``hybrid_network``. Columns besides hits and n: validation
-    (accuracy, 0 to 1), seconds (of processor time, to train), both
-    memory factors, bytes and compressed_bytes of the artifact.
+    (accuracy, 0 to 1), seconds (of processor time, to train),
+    thesis_factor (memory), outer_share (of weights of two bits or more
+    on the two outermost levels; None without such), bytes and
+    compressed_bytes of the artifact.
 
     Raises as ``hybrid_network`` and ``fit``. Introduced in chapter 6.
     """
@@ -108,10 +115,10 @@ def hybrid_rows(
     row = {
         "set_up": label(bits),
         "scheme": "",
-        "measured": True,
+        "measured": False,  # signs, but multiplied as floats
         "seconds": time.process_time() - began,
         "thesis_factor": thesis_factor(base, wanted),
-        "kernel_factor": kernel_factor(base, wanted),
+        "outer_share": _outer_share(trained),
     }
     return [row | _stored(trained) | _judged(trained, own)]
 
@@ -149,6 +156,18 @@ def _tested(network: nn.Module, splits: Splits) -> dict[str, int]:
     return {"hits": round(evaluate(network, splits.test) * n), "n": n}
 
 
+def _outer_share(network: nn.Module) -> float | None:
+    outer = total = 0
+    for layer in low_bit_layers(network).values():
+        rule = low_bit_weight(layer)
+        if rule is None or rule.alphabet.count == 2:
+            continue
+        codes = rule.codes(latent_weight(layer))
+        ends = (codes == 0) | (codes == rule.alphabet.count - 1)
+        outer, total = outer + int(ends.sum()), total + codes.numel()
+    return outer / total if total else None
+
+
 def _stored(network: nn.Module) -> dict[str, int]:
     """Bytes of the artifact, as it is and packed."""
     with TemporaryDirectory(prefix="lq-") as folder:
@@ -172,8 +191,8 @@ def pipeline_rows(
     Every layer gets ``count`` clusters; in the last pipeline those that
     are not ``significant`` get ``fewer``. In the one before, the thesis's
     words to the letter, significant layers get none. All end as int8
-    files, run by ONNX Runtime. ``seconds`` are of processor time, from
-    the network in full precision on.
+    files, run by ONNX Runtime. ``seconds`` are of processor time, for
+    training alone.
 
     Raises CompressionError where a network is not what it should be.
     Introduced in chapter 6.
@@ -217,6 +236,14 @@ class _Pipelines:
     def validation(self, network: nn.Module) -> float:
         return evaluate(network, self.splits.validation)
 
+    def check(self, aware: nn.Module, network: nn.Module) -> None:
+        """Clustered layers have no more values than before."""
+        for name, layer in layers_of(network).items():
+            clusters = find(layer, Clustered)
+            if clusters is not None:
+                others = [n for n in layers_of(network) if n != name]
+                check_distinct(aware, clusters.count, skip=others)
+
     def row(
         self, files: Files, set_up: str, network: nn.Module, preserve: bool
     ) -> dict[str, Any]:
@@ -228,6 +255,8 @@ class _Pipelines:
         else:
             aware = fake_quantize(rounded, BITS, granularity="mixed")
         aware = fine_tuned(aware, *self.budget)
+        if preserve:
+            self.check(aware, network)
         seconds = time.process_time() - began
         last = plain_copy(files.base, aware)
         (row,) = files.measured(last, {set_up: "integer"})
@@ -279,7 +308,7 @@ def kind_rows(
     plan: Budget,
     splits: Tasks,
 ) -> Rows:
-    """Relatives: all hidden layers with weights of one of ``KINDS``.
+    """Relatives: weights of one of ``KINDS`` in all inner layers.
 
     Inputs are not quantized. Columns: set_up, hits, n, validation.
     Raises CompressionError for another kind. Introduced in chapter 6.
@@ -287,7 +316,7 @@ def kind_rows(
     own = splits[task]
     network = clone(kept_network(task, start, seed, plan, splits))
     for name, layer in layers_of(network).items():
-        if name in LAYERS[1:]:
+        if name in QUANTNET_LAYERS[1:-1]:
             register_parametrization(layer, "weight", _kind(kind))
     trained = _trained(network, own, seed, epochs, hybrid_rate, plan)
     return [{"set_up": kind} | _judged(trained, own)]

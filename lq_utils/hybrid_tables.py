@@ -7,6 +7,7 @@ Rows are those of ``hybrid_study`` and, for the dimensions that choose, of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -105,10 +106,39 @@ def chosen_cells(chosen: pd.DataFrame) -> list[dict[str, object]]:
     return wanted.to_dict("records")
 
 
+def other_orders(chosen: pd.DataFrame) -> pd.DataFrame:
+    """The bits of each plan in all other orders of the inner layers.
+
+    ``chosen`` is a table of :func:`selections` with one choice; rows of
+    plans that have no other order drop out. Introduced in chapter 6.
+    """
+    lines = []
+    for row in chosen.to_dict("records"):
+        first, *inner = row["bits"]
+        for order in dict.fromkeys(permutations(inner)):
+            if order != tuple(inner):
+                lines.append(row | {"bits": (first, *order)})
+    return pd.DataFrame(lines, columns=chosen.columns)
+
+
+def dealt_scores(rows: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
+    """Scores of :func:`other_orders`, averaged for each network.
+
+    ``rows`` are of their plans. The set-up is "other orders".
+    Introduced in chapter 6.
+    """
+    found = chosen_scores(rows, orders)
+    keys = ["task", "start", "seed", "n"]
+    values = ["hits", "validation", "thesis_factor", "bytes"]
+    means = found.groupby(keys, sort=False)[values].mean().reset_index()
+    means["hits"] = means["hits"].round().astype(int)
+    return means.assign(set_up="other orders")
+
+
 def memory_table(model: nn.Module) -> pd.DataFrame:
     """Memory factors of the plans of table 4.7, counted in two ways.
 
-    Columns: plan, thesis (as printed), thesis_count (its formula),
+    Columns: plan, printed (by the thesis), thesis_count (its formula),
     kernels (biases and scales in 32 bits).
 
     Introduced in chapter 6.
@@ -165,8 +195,7 @@ def control_table(
     """A line a task and set-up: accuracy, validation, against one of them.
 
     Columns: those of ``mean_scores`` by task and set_up, validation (per
-    cent), difference in points to ``against`` with interval and ``p``
-    (adjusted after Holm within the task).
+    cent), difference in points to ``against`` with interval.
 
     Raises ScoreError where a set-up is missing for some task.
     Introduced in chapter 6.
@@ -181,10 +210,9 @@ def control_table(
             if set_up != against:
                 line |= difference(rows, task, set_up, against, ALPHA)
             lines.append(line)
-        part = pd.DataFrame(lines)
-        parts.append(part.assign(p=adjusted(part["p"])))
+        parts.append(pd.DataFrame(lines))
     table = pd.concat(parts, ignore_index=True)
-    return table.drop(columns=["images", "pairs"])
+    return table.drop(columns=["p", "pairs"])
 
 
 def versus(

@@ -88,7 +88,8 @@ def layer_outputs(
     for name, parts in kept.items():
         if sum(map(len, parts)) != len(data):
             raise LayerOutputError(f"'{name}' is not called once an image")
+    # One layer at a time: its parts and the whole are never all there.
     return {
-        name: torch.cat(parts).cpu().contiguous().numpy()
-        for name, parts in kept.items()
+        name: torch.cat(kept.pop(name)).cpu().contiguous().numpy()
+        for name in (INPUT, *layers)
     }

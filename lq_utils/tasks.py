@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from lq_utils.data import pool
+from lq_utils.fingerprints import digest
 from lq_utils.images import ImageData, Splits
 from lq_utils.splits import fingerprint, image_hashes, share_split, with_split
 
@@ -135,6 +138,20 @@ def thesis_tasks(
             everything, *pair, turned, 0, verbose
         )
         for pair, turned in pairs
+    }
+
+
+def tasks_key(tasks: Mapping[str, Splits]) -> dict[str, Any]:
+    """What a sweep's ``key`` says of ``shared={"splits": tasks}``.
+
+    Fingerprints of the images of each task's three parts.
+    Introduced in chapter 4.
+    """
+    return {
+        "splits": {
+            name: [digest(x.images) for x in (s.train, s.validation, s.test)]
+            for name, s in tasks.items()
+        }
     }
 
 

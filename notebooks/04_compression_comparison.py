@@ -77,7 +77,12 @@ from lq_utils.quantnet_settings import THESIS_SETTING
 from lq_utils.recipes import TrainingConfig
 from lq_utils.results import compare_with_reference, start_run
 from lq_utils.sweeps import cell_grid, sweep
-from lq_utils.tasks import all_classes_task, fewer_images, thesis_tasks
+from lq_utils.tasks import (
+    all_classes_task,
+    fewer_images,
+    tasks_key,
+    thesis_tasks,
+)
 
 # %% tags=["parameters"]
 profile: str = "quick"  # smoke|quick|full|custom; names this set of values
@@ -326,12 +331,7 @@ plan = cn.budget(
     calibration=calibration,
 )
 inputs = {"splits": splits}
-key = {
-    "splits": {
-        name: [digest(x.images) for x in (s.train, s.validation, s.test)]
-        for name, s in splits.items()
-    }
-}
+key = tasks_key(splits)
 study = partial(sweep, shared=inputs, key=key, code=cs.CODE, n_jobs=workers)
 
 # %%

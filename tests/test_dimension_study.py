@@ -191,7 +191,13 @@ def test_blocks_of_a_reference_network() -> None:
         ds.reference_rows(True, 1, 0, "resnet20", name, splits)
     )
     assert found["block"].max() == 9  # three stages of three blocks
-    assert (found.groupby("block").size() == 5).all()
+    assert (found.groupby("block").size() == 5 * (1 + ds.PARTS)).all()
+    rows = pd.concat([found.assign(trained=t) for t in (True, False)])
+    table = dt.reference_profiles(rows, ["regression"])
+    own = found[(found["block"] == 3) & (found["method"] == "regression")]
+    parts = own[own["parts"] == ds.PARTS]["value"]
+    line = table[(table["layer"] == 3) & (table["network"] == "trained")]
+    assert line["error"].item() == pytest.approx(parts.std(ddof=1) / 2)
 
 
 def test_nothing_is_missing_from_the_code() -> None:
@@ -199,3 +205,50 @@ def test_nothing_is_missing_from_the_code() -> None:
     needed = set().union(*(imported(m.__file__) for m in ds.CODE))
     apart = {"cache", "data", "engine", "fingerprints"}
     assert needed - APART - {f"lq_utils.{n}" for n in apart} <= names
+
+
+def test_what_was_learned_is_a_difference_by_network() -> None:
+    lines = [
+        {"task": NAMES[0], "layer": layer, "seed": seed, "trained": trained}
+        | {"value": value + seed}
+        for layer in dt.ORDER
+        for seed in (0, 1)
+        for trained, value in ((True, 9.0), (False, 7.0))
+    ]
+    table = dt.learned_table(pd.DataFrame(lines))
+    assert table["layer"].tolist() == list(dt.ORDER)
+    assert (table["difference"] == 2).all() and (table["low"] == 2).all()
+
+
+def test_a_flat_twin_has_the_components_of_its_points() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 3)) @ np.diag([3.0, 2.0, 1.0])
+    table = dt.flat_twin_table(points, 0).set_index("points")
+    assert (table[["PCA 95%", "PCA 99%"]].nunique() == 1).all()
+    assert table["TwoNN"].between(2, 4).all()
+
+
+def test_verdicts_need_networks() -> None:
+    def network(task: str, seed: int, values: list[float]) -> pd.DataFrame:
+        rows = pd.DataFrame({"layer": dt.ORDER, "value": values})
+        rows = rows.assign(task=task, seed=seed, parts=1, part=0)
+        rows["output"] = ds.RECTIFIED
+        first = rows.assign(method="regression", view=ds.FLATTENED)
+        second = rows.assign(method="PCA 99 %", view=ds.CHANNELS)
+        return pd.concat([first, second])
+
+    printed = list(dt.thesis_columns("target")["thesis, TwoNN"].values())
+    domains = {"source": NAMES[0], "target": NAMES[1]}
+    rows = pd.concat(
+        network(task, seed, printed)
+        for task in domains.values()
+        for seed in range(5)
+    )
+    table = dt.thesis_verdicts(rows, domains).set_index("statement")
+    # As printed, conv1 changes it least, but conv1 is no candidate.
+    assert (table["verdict"] == "holds").all()
+    few = dt.thesis_verdicts(rows[rows["seed"] < 2], domains)
+    assert set(few["verdict"]) == {"not decided"}
+    flat = rows.assign(value=[5.0, 4.0, 3.0, 2.0, 1.0] * 20)
+    falls = dt.thesis_verdicts(flat, domains).set_index("statement")
+    assert falls.iloc[0]["verdict"] == "does not hold"
