@@ -60,7 +60,7 @@ CODE = compression_study.CODE + modules(
     """
     artifact artifact_grids artifact_parts hybrid hybrid_inputs
     hybrid_plans hybrid_study kept_networks learned_step low_bit
-    low_bit_activations low_bit_base low_bit_part low_bit_storage packing plans
+    low_bit_activations low_bit_base low_bit_part low_bit_storage packing plan_rows plans
     """
 )
 

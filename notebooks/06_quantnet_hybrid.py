@@ -32,7 +32,7 @@
 # Validation images choose the epoch; dimensions are of training images; test
 # images report.
 #
-# **Time on two cores.** smoke: two minutes; quick: five minutes; full: five
+# **Time on two cores.** smoke: two minutes; quick: five minutes; full: six
 # hours (an estimate).
 
 # %%

@@ -357,8 +357,8 @@ def test_foreign_files_are_refused_and_never_executed(
 
 
 def test_newer_versions_are_refused(stored: Path) -> None:
-    rewrite(stored, {"version": 2})
-    with pytest.raises(ArtifactError, match="version 2.*update the package"):
+    rewrite(stored, {"version": 3})
+    with pytest.raises(ArtifactError, match="version 3.*update the package"):
         load_quantized(stored)
 
 
