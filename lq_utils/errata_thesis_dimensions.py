@@ -64,7 +64,7 @@ def criteria(numbers: Numbers) -> Finding:
     return Finding(
         "TwoNN is judged by the size of a step, PCA by its signed value. With "
         "the same criterion for both, PCA also marks the last hidden layer, "
-        "and the two methods differ in one layer only.",
+        "and each method marks one layer that the other does not.",
         [
             claim(
                 "PCA, signed steps",
@@ -180,4 +180,35 @@ def objects(numbers: Numbers) -> Finding:
         "how they were made, and nothing else explains them well, the two "
         "columns do not measure the same thing.",
         comparisons,
+    )
+
+
+@erratum(
+    "thesis-pipeline-size",
+    THESIS,
+    "section 3.4 and table 4.8",
+    "A file smaller than a layer in it",
+)
+def pipeline_size(numbers: Numbers) -> Finding:
+    printed = numbers(
+        THESIS,
+        "table 4.8",
+        "model size",
+        set_up="TwoNN, cluster-preserving QAT",
+    )
+    layer = 4096 * 128 / 2**20  # one byte for each weight, in MiB
+    return Finding(
+        "By section 3.4 the weights of insignificant layers are clustered, and "
+        "by figure 4.7 the first linear layer is significant. Without clusters, "
+        "at eight bits, it alone is larger than the whole file. So significant "
+        "layers had few values as well, or the file is of another network.",
+        [
+            claim(
+                "first linear layer at eight bits (MB)",
+                f"at most {printed.text}, the whole file",
+                show(layer, 2),
+                "4096 times 128 weights, a byte each",
+                agrees=layer <= printed,
+            )
+        ],
     )

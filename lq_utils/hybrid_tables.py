@@ -220,13 +220,14 @@ def versus(
 ) -> pd.DataFrame:
     """Paired differences of claims "first is above second", one a line.
 
-    Columns: above, below, difference (points) with interval, p (adjusted
+    Columns: task, above, below, difference (points) with interval, p (adjusted
     after Holm), pairs and verdict: "real", "reversed" or "not shown".
 
     Raises ScoreError as ``difference``. Introduced in chapter 6.
     """
     lines = [
-        {"above": a, "below": b} | difference(rows, task, a, b, ALPHA)
+        {"task": task, "above": a, "below": b}
+        | difference(rows, task, a, b, ALPHA)
         for a, b in claims
     ]
     table = pd.DataFrame(lines)

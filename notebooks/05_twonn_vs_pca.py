@@ -64,6 +64,7 @@ from lq_utils.parameters import check_parameters
 from lq_utils.results import compare_with_reference, start_run
 from lq_utils.significance import selection_stability
 from lq_utils.sweeps import cell_grid, sweep
+from lq_utils.task_tables import show_by_task
 from lq_utils.tasks import (
     all_classes_task,
     fewer_images,
@@ -476,13 +477,7 @@ Markdown(
 domains = {"source": close, "target": far}
 trained_rows = rows[rows["trained"]]
 ours = dt.thesis_dimensions(trained_rows, domains)
-for domain, part in ours.groupby("domain", sort=False):
-    table(
-        part.drop(columns=["domain", "task"]),
-        f"Table 4.6, {domain} domain: {domains[domain]}.",
-        1,
-        name=f"dimensions-{domain}",
-    )
+show_by_task(ours, "Table 4.6, and ours", "dimensions", digits=1)
 
 # %% [markdown]
 # The thesis does not say how many images it took, so neither closeness nor

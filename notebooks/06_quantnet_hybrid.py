@@ -72,6 +72,7 @@ from lq_utils.models import build_model
 from lq_utils.parameters import check_parameters
 from lq_utils.results import compare_with_reference, start_run
 from lq_utils.sweeps import cell_grid, sweep
+from lq_utils.task_tables import show_by_task
 from lq_utils.tasks import fewer_images, tasks_key, thesis_tasks
 
 # %% tags=["parameters"]
@@ -439,13 +440,8 @@ rows = train("06_hybrid", hs.hybrid_rows, [c | setting for c in cells])
 
 # %%
 plans = ht.plan_table(rows, list(TABLE_4_7))
-for task, part in plans.groupby("task", sort=False):
-    table(
-        part.drop(columns=["task", "images"]),
-        f"Table 4.7 of the thesis, and ours: {task}.",
-        2,
-        name=f"plans-{task.replace('/', '-')}",
-    )
+caption = "Table 4.7 of the thesis, and ours"
+show_by_task(plans, caption, "plans", drop=["images", "pairs"])
 
 # %% [markdown]
 # The thesis concludes from this table that TwoNN is right and PCA wrong: with
@@ -476,13 +472,9 @@ claims = [
     ("fp,fp,fp,fp", "fp,fp,1,fp"),
     ("fp,fp,fp,fp", "fp,1,fp,fp"),
 ]
-for task in (close, far):
-    table(
-        ht.versus(rows, task, claims),
-        f"Claims about plans, {task}: first above second, in points.",
-        2,
-        name=f"claims-{task.replace('/', '-')}",
-    )
+told = pd.concat(ht.versus(rows, task, claims) for task in (close, far))
+caption = "Claims about plans, first above second, in points"
+show_by_task(told, caption, "claims")
 
 # %% [markdown]
 # ### Controls
@@ -509,13 +501,9 @@ names = {"fp,1,fp,fp": "conv2", "fp,fp,1,fp": "linear1", ht.FULL: "none"}
 controls["set_up"] = controls["set_up"].replace(names)
 wanted = ["none", "conv2", "part of linear1", "linear1"]
 sized = ht.control_table(controls, wanted, "conv2")
-table(
-    sized,
-    "One bit for the weights of one layer, or of a part as large as conv2; "
-    "differences to conv2 in points.",
-    2,
-    name="matched",
-)
+caption = "One bit for the weights of one layer, or of a part as large as "
+caption += "conv2; differences to conv2 in points"
+show_by_task(sized, caption, "matched", drop=["images"])
 
 # %%
 ratio = kernels["linear1"] / kernels["conv2"]
@@ -554,12 +542,9 @@ compared = pd.concat([full, picked, dealt], ignore_index=True)
 # %%
 names = [ht.FULL, *ht.CHOICES, *dealt["set_up"].unique()]
 scored = ht.plan_table(compared, names)
-table(
-    scored.drop(columns=["thesis", "images", "p"]),
-    "Plans chosen network by network, against full precision.",
-    2,
-    name="choices",
-)
+caption = "Plans chosen network by network, against full precision"
+hidden = ["thesis", "images", "p", "pairs"]
+show_by_task(scored, caption, "choices", drop=hidden)
 
 # %%
 alone = len(few_chosen[["task", "seed"]].drop_duplicates())
@@ -597,13 +582,14 @@ trained_on = longer[longer["set_up"] == ht.FULL]
 patience = pd.concat([starts, trained_on, hybrids], ignore_index=True)
 patience = patience.replace({"set_up": {ht.FULL: "trained on"}})
 short = patience[patience["task"] != turned]
-table(
-    ht.control_table(short, ["start", "trained on", "TwoNN hybrid"], "start"),
-    f"After {long_epochs} epochs instead of {hybrid_epochs}; differences to "
-    "the network at the start.",
-    2,
-    name="patience",
+after = ht.control_table(
+    short, ["start", "trained on", "TwoNN hybrid"], "start"
 )
+caption = (
+    f"After {long_epochs} epochs instead of {hybrid_epochs}; differences "
+)
+caption += "to the network at the start"
+show_by_task(after, caption, "patience", drop=["images"])
 
 # %%
 lost = ht.control_table(patience, ["start", "TwoNN hybrid"], "start")
@@ -782,19 +768,14 @@ mine = ("TwoNN, cluster-preserving QAT", "TwoNN, all clustered")
 rivals = ["PTQ on QAT", "clustered, PTQ on QAT"]
 rivals += ["cluster-preserving QAT", "TwoNN, mixed precision"]
 claims = [(name, rival) for name in mine for rival in rivals]
-verdicts = {
-    task: ht.versus(last, task, claims) for task in (close, far, turned)
-}
-for task, verdict in verdicts.items():
-    table(
-        verdict,
-        f"Claims of table 4.8, {task}: first above second, in points.",
-        2,
-        name=f"verdict-{task.replace('/', '-').replace(' ', '-')}",
-    )
+verdicts = pd.concat(
+    ht.versus(last, task, claims) for task in (close, far, turned)
+)
+caption = "Claims of table 4.8, first above second, in points"
+show_by_task(verdicts, caption, "verdict")
 
 # %%
-found = pd.concat(verdicts.values())["verdict"].value_counts()
+found = verdicts["verdict"].value_counts()
 least = min(1.0, len(claims) * 2.0 ** (1 - seeds))
 Markdown(
     f"Of {found.sum()} claims {found.get('real', 0)} are shown, "
