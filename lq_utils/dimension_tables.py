@@ -124,8 +124,8 @@ def learned_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Trained less untrained, over networks: a line a task and layer.
 
     ``rows`` are :func:`chosen_rows` of both (column ``trained``). Columns:
-    task, layer, difference (dimensions), low and high (Student's over
-    networks, NaN for one), networks.
+    task, layer, difference (dimensions) with difference_low and
+    difference_high (Student's over networks, NaN for one), networks.
 
     Introduced in chapter 5.
     """
@@ -135,7 +135,8 @@ def learned_table(rows: pd.DataFrame) -> pd.DataFrame:
     change = (wide[True] - wide[False]).reset_index(name="value")
     change["layer"] = pd.Categorical(change["layer"], ORDER)
     found = profiles(change.sort_values(["task", "layer"]), ["task"])
-    found = found.rename(columns={"value": "difference"})
+    new = {"value": "difference", "low": "difference_low"}
+    found = found.rename(columns=new | {"high": "difference_high"})
     return found.drop(columns="error")
 
 

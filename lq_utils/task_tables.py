@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
 import pandas as pd
 
 from lq_utils.figures import table
+
+
+def with_intervals(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """A copy in which a value and its interval are one column of text.
+
+    Where there are columns ``x``, ``x_low`` and ``x_high``, the first
+    becomes "value [low, high]", without brackets where there is no
+    interval; no value gives a dash.
+
+    Introduced in chapter 6.
+    """
+    page = frame.copy()
+    for name in frame.columns:
+        low, high = f"{name}_low", f"{name}_high"
+        if {low, high} <= set(frame.columns):
+            page[name] = [
+                _text(*values, digits)
+                for values in zip(frame[name], frame[low], frame[high])
+            ]
+            page = page.drop(columns=[low, high])
+    return page
+
+
+def _text(value: float, low: float, high: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    if not (math.isnan(low) or math.isnan(high)):
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text.replace("-", "−")
 
 
 def show_by_task(
@@ -20,6 +51,8 @@ def show_by_task(
     drop: Sequence[str] = (),
 ) -> None:
     """Display the rows of each task as a table, in order of appearance.
+
+    Values and their intervals share a column, see :func:`with_intervals`.
 
     Args:
         frame: rows with the column ``by``, which is left out.
@@ -36,5 +69,6 @@ def show_by_task(
         raise ValueError(f"no rows for {caption!r}")
     for task, part in frame.groupby(by, sort=False):
         page = part.drop(columns=[by, *drop]).reset_index(drop=True)
+        page = with_intervals(page, digits)
         slug = re.sub(r"[^a-z0-9]+", "-", str(task).lower()).strip("-")
         table(page, f"{caption}: {task}.", digits, name=f"{name}-{slug}")

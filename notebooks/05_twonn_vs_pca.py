@@ -283,12 +283,8 @@ show(
 # fall is architecture. Only what differs between the two lines was learned:
 
 # %%
-table(
-    dt.learned_table(whole),
-    "Dimension of trained less untrained networks, over networks.",
-    2,
-    name="learned",
-)
+caption = "Dimension of trained less untrained networks"
+show_by_task(dt.learned_table(whole), caption, "learned")
 
 # %% [markdown]
 # Networks differ, and so do the images drawn for them, and both are in the

@@ -217,7 +217,9 @@ def test_what_was_learned_is_a_difference_by_network() -> None:
     ]
     table = dt.learned_table(pd.DataFrame(lines))
     assert table["layer"].tolist() == list(dt.ORDER)
-    assert (table["difference"] == 2).all() and (table["low"] == 2).all()
+    assert (table["difference"] == 2).all() and (
+        table["difference_low"] == 2
+    ).all()
 
 
 def test_a_flat_twin_has_the_components_of_its_points() -> None:

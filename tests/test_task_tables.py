@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pandas as pd
@@ -35,3 +36,17 @@ def test_no_rows_and_unknown_columns_are_refused() -> None:
         task_tables.show_by_task(frame[:0], "Scores", "scores")
     with pytest.raises(KeyError):
         task_tables.show_by_task(frame, "Scores", "scores", drop=["z"])
+
+
+def test_intervals_stand_beside_their_values() -> None:
+    frame = pd.DataFrame(
+        {
+            "accuracy": [50.0, 61.234, math.nan],
+            "accuracy_low": [math.nan, -1.0, math.nan],
+            "accuracy_high": [math.nan, 70.0, math.nan],
+            "low": [1, 2, 3],
+        }
+    )
+    page = task_tables.with_intervals(frame, 1)
+    assert page["accuracy"].tolist() == ["50.0", "61.2 [−1.0, 70.0]", "–"]
+    assert list(page.columns) == ["accuracy", "low"]
