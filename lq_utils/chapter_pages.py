@@ -128,7 +128,7 @@ def _is_progress(output: NotebookNode) -> bool:
 def _with_stamp(
     cells: list[NotebookNode], record: Record
 ) -> list[NotebookNode]:
-    """Put the line on profile, seed and data below the title."""
+    """The chapter's number in its title; profile, seed, data below."""
     first = cells[0]
     title, _, rest = first.source.partition("\n")
     before = ""
@@ -140,8 +140,20 @@ def _with_stamp(
             f"{record.chapter} must begin with a markdown cell whose first "
             "line is its title, '# ...'"
         )
+    title = _numbered(title, record.chapter)
     first.source = f"{before}{title}\n\n{_stamp(record)}\n{rest}"
     return cells
+
+
+def _numbered(title: str, chapter: str) -> str:
+    """The title of "08_name" with the number 8, which the text says.
+
+    The generator of pages would count the chapters that there are.
+    """
+    number = chapter.split("_")[0]
+    if not number.isdecimal():
+        return title
+    return f"# {int(number)}. {title.removeprefix('# ')}"
 
 
 def _stamp(record: Record) -> str:

@@ -29,8 +29,8 @@ CODE = modules(
     clustering components compressed_training compression_checks
     compression_networks dimension dimension_study graph grids images
     inference kept_networks layer_outputs models nearest parametrizations
-    partitions products pruning quantnet recipes scale_rules scales splits stacks
-    training weights
+    partitions products pruning quantnet recipes scale_rules scales splits
+    stacks training weights
     """
 )
 

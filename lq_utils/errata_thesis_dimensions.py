@@ -198,10 +198,11 @@ def pipeline_size(numbers: Numbers) -> Finding:
     )
     layer = 4096 * 128 / 2**20  # one byte for each weight, in MiB
     return Finding(
-        "By section 3.4 the weights of insignificant layers are clustered, and "
-        "by figure 4.7 the first linear layer is significant. Without clusters, "
-        "at eight bits, it alone is larger than the whole file. So significant "
-        "layers had few values as well, or the file is of another network.",
+        "By section 3.4 the weights of insignificant layers are clustered, "
+        "and by figure 4.7 the first linear layer is significant. Without "
+        "clusters, at eight bits, it alone is larger than the whole file. So "
+        "significant layers had few values as well, or the file is of another "
+        "network.",
         [
             claim(
                 "first linear layer at eight bits (MB)",

@@ -380,10 +380,10 @@ of_blocks = sweep(
 by_block = dt.reference_profiles(of_blocks, ["regression", "PCA 99 %"])
 show(
     figures_of.profile_figure(by_block.rename(columns={"method": "task"})),
-    f"The reference ResNet on {of_blocks['points'].max()} training images at most "
-    f"({photos.provenance.stamp()}): TwoNN, and principal components of "
-    "channels, block by block (0 is the input). Bars are standard errors over "
-    "parts of the images.",
+    "The reference ResNet on training images, block by block (0 is the "
+    "input): TwoNN, and principal components of channels. Bars are standard "
+    f"errors over parts of {of_blocks['points'].max()} images at most; "
+    f"{photos.provenance.stamp()}.",
     "Two panels with a line for the trained and one for the untrained "
     "network, against the number of the block.",
     "reference-profile",
@@ -500,10 +500,10 @@ table(
 #
 # Table 4.6 has a third column, *TwoNN\\**, that is explained nowhere. Its
 # values are far lower for the input and the convolutions, and nearer for the
-# linear layers. So it should be something that differs mostly for maps. Section
-# 3.3.1 has a hint: TwoNN is done on flattened outputs "instead of following the
-# procedure on channel outputs". We try readings, and judge them by the input
-# and the convolutions alone:
+# linear layers. So it should be something that differs mostly for maps.
+# Section 3.3.1 has a hint: TwoNN is done on flattened outputs "instead of
+# following the procedure on channel outputs". We try readings, and judge them
+# by the input and the convolutions alone:
 
 # %%
 less = list(range(seed, seed + extra_seeds))

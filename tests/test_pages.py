@@ -49,7 +49,7 @@ def test_page_names_profile_seed_and_data_below_its_title(
 ) -> None:
     first = _page(page_samples.write(tmp_path)).cells[0].source
     lines = first.splitlines()
-    assert lines[:2] == ["(ch-demo)=", "# A demo"]
+    assert lines[:2] == ["(ch-demo)=", "# 1. A demo"]
     assert (
         "**smoke** profile, seed **3**, on **CIFAR-100, book split, "
         "unofficial copy (fingerprint f00d)**" in first
