@@ -1,4 +1,4 @@
-"""Plans of hybrid networks, their controls, and two ways to count bits.
+"""Plans of hybrid networks, and two ways to count their bits.
 
 The thesis counts every parameter of a quantized layer, bias included, at
 the layer's bits; what is stored are kernels at these bits, biases and one
@@ -7,9 +7,6 @@ scale a layer at 32.
 
 from __future__ import annotations
 
-import math
-import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -82,70 +79,6 @@ def table_plans() -> dict[str, Plan]:
     }
 
 
-def hybrid_plan(
-    model: nn.Module,
-    significant: Iterable[str],
-    bits: int | None = 2,
-    insignificant_bits: int | None = 1,
-) -> Plan:
-    """Significant layers in ``bits``, the others in fewer.
-
-    The first and the last layer stay in full precision and cannot be
-    named. Raises PlanError for such a name or an unknown one.
-
-    Source: QuantNET thesis, section 3.3. Introduced in chapter 6.
-    """
-    names = [info.name for info in layer_table(model)]
-    inner, chosen = names[1:-1], set(significant)
-    _check_names(chosen, names)
-    if chosen - set(inner):
-        raise PlanError(
-            f"{', '.join(sorted(chosen - set(inner)))}: the first and the "
-            f"last layer stay in full precision; choose of {inner}"
-        )
-    wanted = {n: bits if n in chosen else insignificant_bits for n in inner}
-    return precision_plan(model, wanted)
-
-
-def random_plans(
-    model: nn.Module,
-    plan: Plan,
-    count: int,
-    seed: int,
-    among: Iterable[str] | None = None,
-) -> list[Plan]:
-    """The same bits on other layers: ``count`` different plans, drawn.
-
-    The bits of the layers ``among`` (None: all but the last) change their
-    places at random; ``plan`` itself is not among the results. Sizes
-    differ where layers do.
-
-    Raises PlanError for an unknown layer, or where fewer such plans exist.
-    Introduced in chapter 6.
-    """
-    plan.validate(model)
-    places = [info.name for info in layer_table(model)][:-1]
-    if among is not None:
-        places = list(among)
-        _check_names(places, plan.names())
-    given = tuple(plan[name].bits for name in places)
-    others = _arrangements(given) - 1
-    if count > others:
-        raise PlanError(
-            f"{count} plans, but the bits {given} have only {others} other "
-            "arrangements: ask for fewer, or name more layers in among"
-        )
-    drawn, found = random.Random(seed), [given]
-    while len(found) <= count:
-        order = tuple(drawn.sample(given, len(given)))
-        if order not in found:
-            found.append(order)
-    return [
-        _with_bits(plan, dict(zip(places, order, strict=True)))
-        for order in found[1:]
-    ]
-
-
 def thesis_bits(model: nn.Module, plan: Plan | Bits) -> int:
     """Bits of a network as the thesis counts them.
 
@@ -210,20 +143,6 @@ def _quantized(
     layers, bits = layers_of(model), plan_bits(plan)
     _check_names(bits, layers)
     return [(layers[name], b) for name, b in bits.items() if b is not None]
-
-
-def _arrangements(bits: tuple[int | None, ...]) -> int:
-    """Number of different orders of these bits."""
-    total = math.factorial(len(bits))
-    for times in Counter(bits).values():
-        total //= math.factorial(times)
-    return total
-
-
-def _with_bits(plan: Plan, bits: Bits) -> Plan:
-    for name, b in bits.items():
-        plan = plan.override(name, bits=b)
-    return plan
 
 
 def _check_names(names: Iterable[str], known: Iterable[str]) -> None:

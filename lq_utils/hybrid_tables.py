@@ -6,7 +6,7 @@ Rows are those of ``hybrid_study`` and, for the dimensions that choose, of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -170,23 +170,17 @@ def plan_table(
     Raises ScoreError where a set-up is missing for some task.
     Introduced in chapter 6.
     """
-    parts = []
-    for task in dict.fromkeys(rows["task"]):
-        lines = []
-        for set_up in set_ups:
-            own = rows_of(rows, task, set_up).reset_index()
-            line = mean_scores(own, ["task", "set_up"]).to_dict("records")[0]
-            line["thesis"] = thesis_value(
-                "table 4.7", "test accuracy", bits=set_up, task=task
-            )
-            if set_up != against:
-                line |= difference(rows, task, set_up, against, ALPHA)
-            line["factor"] = own["thesis_factor"].mean()
-            line["mib"] = own["bytes"].mean() / 2**20
-            lines.append(line)
-        part = pd.DataFrame(lines)
-        parts.append(part.assign(p=adjusted(part["p"])))
-    return pd.concat(parts, ignore_index=True)
+
+    def more(task: str, set_up: str, own: pd.DataFrame) -> dict[str, float]:
+        printed = thesis_value(
+            "table 4.7", "test accuracy", bits=set_up, task=task
+        )
+        factor, size = own["thesis_factor"].mean(), own["bytes"].mean()
+        return {"thesis": printed, "factor": factor, "mib": size / 2**20}
+
+    table = _against(rows, set_ups, against, more)
+    groups = table.groupby("task", sort=False)["p"]
+    return table.assign(p=groups.transform(adjusted))
 
 
 def control_table(
@@ -200,19 +194,31 @@ def control_table(
     Raises ScoreError where a set-up is missing for some task.
     Introduced in chapter 6.
     """
-    parts = []
+
+    def more(task: str, set_up: str, own: pd.DataFrame) -> dict[str, float]:
+        return {"validation": 100 * own["validation"].mean()}
+
+    table = _against(rows, set_ups, against, more)
+    return table.drop(columns=["p", "pairs"])
+
+
+def _against(
+    rows: pd.DataFrame,
+    set_ups: Sequence[str],
+    against: str,
+    more: Callable[[str, str, pd.DataFrame], dict[str, float]],
+) -> pd.DataFrame:
+    """Scores by task and set-up, what ``more`` says, and differences."""
+    lines = []
     for task in dict.fromkeys(rows["task"]):
-        lines = []
         for set_up in set_ups:
             own = rows_of(rows, task, set_up).reset_index()
             line = mean_scores(own, ["task", "set_up"]).to_dict("records")[0]
-            line["validation"] = 100 * own["validation"].mean()
+            line |= more(task, set_up, own)
             if set_up != against:
                 line |= difference(rows, task, set_up, against, ALPHA)
             lines.append(line)
-        parts.append(pd.DataFrame(lines))
-    table = pd.concat(parts, ignore_index=True)
-    return table.drop(columns=["p", "pairs"])
+    return pd.DataFrame(lines)
 
 
 def versus(

@@ -34,8 +34,8 @@
 # are taken from the cache or trained. All dimensions are measured on training
 # images, as the next chapter chooses precisions by them.
 #
-# **Time on two cores.** smoke: half a minute; quick: two minutes; full: an
-# hour and a half (an estimate), once chapter 4's networks are there.
+# **Time on two cores.** smoke: one minute; quick: three minutes and full: an
+# hour, once chapter 4's networks are there (both are estimates).
 
 # %%
 from functools import partial

@@ -32,8 +32,8 @@
 # Validation images choose the epoch; dimensions are of training images; test
 # images report.
 #
-# **Time on two cores.** smoke: two minutes; quick: five minutes; full: six
-# hours (an estimate).
+# **Time on two cores.** smoke: two minutes; quick: five minutes and full: six
+# hours (both are estimates).
 
 # %%
 from functools import partial

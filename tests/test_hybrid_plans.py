@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
 from lq_utils.hybrid_plans import (
     TABLE_4_7,
-    hybrid_plan,
     kernel_bits,
     kernel_factor,
     plan_bits,
     precision_plan,
-    random_plans,
     table_plans,
     thesis_bits,
     thesis_factor,
@@ -29,7 +25,7 @@ from lq_utils.low_bit_part import (
 from lq_utils.low_bit_storage import low_bit_quantized
 from lq_utils.models import build_model
 from lq_utils.parametrizations import CompressionError
-from lq_utils.plans import PlanError
+from lq_utils.plan_rows import PlanError
 from lq_utils.stacks import latent_weight, strip
 
 # By hand: parameters with biases, kernels alone.
@@ -75,41 +71,13 @@ def test_factors_of_the_table(
     assert thesis_bits(quantnet, plan_bits(plan)) == by_thesis
 
 
-def test_plans_of_significant_layers(quantnet: nn.Module) -> None:
-    plan = hybrid_plan(quantnet, ["linear2", "linear1"])
-    assert plan == table_plans()["fp,1,2,2"]
-    assert hybrid_plan(quantnet, []) == table_plans()["fp,1,1,1"]
-    wide = hybrid_plan(quantnet, ["conv2"], bits=None, insignificant_bits=4)
-    assert list(plan_bits(wide).values()) == [None, None, 4, 4, None]
-    with pytest.raises(PlanError, match=r"conv1, output: .*full precision"):
-        hybrid_plan(quantnet, ["output", "conv1"])
+def test_unknown_layers_and_bits_are_refused(quantnet: nn.Module) -> None:
     with pytest.raises(PlanError, match="did you mean 'linear1'"):
-        hybrid_plan(quantnet, ["linear_1"])
+        precision_plan(quantnet, {"linear_1": 1})
     with pytest.raises(PlanError, match="no layer 'fc'"):
         thesis_bits(quantnet, {"fc": 1})
     with pytest.raises(PlanError, match="'conv2'"):
         precision_plan(quantnet, {"conv2": 0})
-
-
-def test_random_plans_hold_the_same_bits(quantnet: nn.Module) -> None:
-    plan = table_plans()["fp,1,2,2"]
-    found = random_plans(quantnet, plan, 11, seed=3)
-    # Orders of (fp, 1, 2, 2), all but the given one.
-    assert len(found) == math.factorial(4) // 2 - 1
-    orders = {tuple(plan_bits(p).values()) for p in [plan, *found]}
-    assert len(orders) == 12
-    for order in orders:
-        assert sorted(map(str, order)) == ["1", "2", "2", "None", "None"]
-        assert order[-1] is None
-    assert found[:4] == random_plans(quantnet, plan, 4, seed=3)
-    with pytest.raises(PlanError, match="only 11 other"):
-        random_plans(quantnet, plan, 12, seed=0)
-    inner = ["conv2", "linear1", "linear2"]
-    few = random_plans(quantnet, plan, 2, seed=0, among=inner)
-    assert all(plan_bits(p)["conv1"] is None for p in few)
-    with pytest.raises(PlanError, match="only 0 other"):
-        one = table_plans()["fp,1,1,1"]
-        random_plans(quantnet, one, 1, seed=0, among=inner)
 
 
 def test_masks_choose_as_many_weights_as_asked() -> None:
