@@ -45,6 +45,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lq_utils import compression_networks as cn
+from lq_utils import dimension_claims as dc
 from lq_utils import dimension_figures as figures_of
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
@@ -268,8 +269,8 @@ whole = dt.chosen_rows(rows, "regression")
 shown = dt.profiles(whole, ["task", "network"])
 show(
     figures_of.profile_figure(shown),
-    "Dimension of what each layer returns, TwoNN by regression. Bars are "
-    f"intervals over {seeds} networks, if there are several.",
+    "Dimension of what each layer returns, TwoNN by regression. Bars, where "
+    "there are several networks, are 95 % intervals of their mean.",
     "For each of two tasks two lines from the input to the last hidden "
     "layer. That of trained networks rises and then falls.",
     "profiles",
@@ -472,7 +473,7 @@ Markdown(
 # %%
 domains = {"source": close, "target": far}
 trained_rows = rows[rows["trained"]]
-ours = dt.thesis_dimensions(trained_rows, domains)
+ours = dc.thesis_dimensions(trained_rows, domains)
 show_by_task(ours, "Table 4.6, and ours", "dimensions", digits=1)
 
 # %% [markdown]
@@ -512,14 +513,14 @@ tried = study(
     ds.candidate_rows,
     cell_grid(task=[close], seed=less, per_class=[points], plan=[plan]),
 )
-readings = dt.reading_table(tried)
+readings = dc.reading_table(tried)
 table(readings, "Readings of TwoNN*, and the thesis's values.", 2)
 
 # %%
 guesses = readings.iloc[:-1].dropna(subset="mean |log2 ratio|")
 best = guesses.loc[guesses["mean |log2 ratio|"].idxmin()]
 plain = guesses.set_index("reading").loc["as TwoNN", "mean |log2 ratio|"]
-star = dt.thesis_columns("source")["thesis, TwoNN*"]["input"]
+star = dc.thesis_columns("source")["thesis, TwoNN*"]["input"]
 Markdown(
     f"Nearest is *{best['reading']}*, off by a factor of "
     f"{2 ** best['mean |log2 ratio|']:.2f} in the mean; TwoNN itself is off "
@@ -551,9 +552,9 @@ estimators = {
     ),
 }
 measured = {k: dt.dimensions_of(own) for k, own in estimators.items()}
-theirs = dt.thesis_columns("target")
+theirs = dc.thesis_columns("target")
 table(
-    dt.significance_table(measured | theirs, threshold),
+    dc.significance_table(measured | theirs, threshold),
     f"Steps of the dimension, and layers chosen at {threshold:g}.",
     1,
     name="significant",
@@ -603,7 +604,7 @@ table(at, f"TwoNN on parts of the images, at {threshold:g}.", 2)
 # network, nothing is decided.
 
 # %%
-verdicts = dt.thesis_verdicts(trained_rows, domains)
+verdicts = dc.thesis_verdicts(trained_rows, domains)
 table(verdicts, "What the thesis says of dimensions, and ours.", 2)
 
 # %%

@@ -50,6 +50,7 @@ from lq_utils import compression_networks as cn
 from lq_utils import compression_tables as ct
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
+from lq_utils import hybrid_pipelines as hp
 from lq_utils import hybrid_study as hs
 from lq_utils import hybrid_tables as ht
 from lq_utils.artifact import load_quantized, save_quantized, size_report
@@ -735,7 +736,7 @@ cells = [
     | {"count": clusters, "fewer": fewer_clusters, "plan": budget}
     for n in networks
 ]
-piped = train("06_pipelines", hs.pipeline_rows, cells)
+piped = train("06_pipelines", hp.pipeline_rows, cells)
 
 # %%
 mixed = hybrids.assign(set_up="TwoNN, mixed precision")
