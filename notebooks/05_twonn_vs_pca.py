@@ -839,8 +839,8 @@ if len(comparison):
 # %% [markdown]
 # ## What to keep
 #
-# - A dimension is measured at a scale, with a number of points. Without both it
-#   cannot be compared.
+# - A dimension is measured at a scale, with a number of points. Without both
+#   it cannot be compared.
 # - An error bar from resampling covers chance, not bias. A case with a known
 #   answer shows the bias.
 # - Counting components and looking at neighbours are two questions. Before one

@@ -143,6 +143,19 @@ def test_choices_with_the_numbers_of_the_thesis() -> None:
     assert found["PCA, absolute"] == (None, 2, 1, 2)
 
 
+def test_networks_that_chose_alike_are_counted() -> None:
+    two, one = (None, 1, 2, 2), (None, 1, 1, 1)
+    picked = [(("linear1", "linear2"), two), ((), one), ((), one)]
+    chosen = pd.DataFrame(
+        {"task": CLOSE, "seed": seed, "choice": "TwoNN hybrid"}
+        | {"significant": names, "bits": bits}
+        for seed, (names, bits) in enumerate(picked)
+    )
+    counts = ht.choice_counts(chosen).set_index("significant")
+    assert counts["networks"].to_dict() == {"linear1, linear2": 1, "none": 2}
+    assert counts.loc["none", "bits"] == "fp,1,1,1"
+
+
 def test_memory_of_the_table_and_its_wrong_digit() -> None:
     table = ht.memory_table(build_model("quantnet", 1, 0)).set_index("plan")
     exact = [1, 30.4227, 1.0016, 1.0339, 14.4182, 15.8707]
