@@ -621,7 +621,7 @@ show(
 # %% [markdown]
 # A smooth curve proves nothing about curvature. A flat cloud whose variance
 # falls off gradually from axis to axis has no knee either, as a Gaussian
-# with such axes shows:
+# with such axes shows.
 #
 # Its standard deviations fall as $1, 1/2, 1/3, \dots$, and no share is much
 # smaller than the one before it. Natural images have spectra of that kind

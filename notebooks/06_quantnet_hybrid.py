@@ -213,7 +213,7 @@ assert abs(others[int(np.argmin(errors))] - alpha) < 0.01
 # weights of a trained layer are as a rule far smaller than 1, so that nearly
 # all of them are next to $\pm 1/3$, and the outer levels stay empty. They
 # become $\pm \alpha / 3$, a third of the best binary ones. Two bits start
-# *worse* than one:
+# *worse* than one.
 #
 # Each line of the table below is a rule for the scale, applied to the first
 # linear layer of a trained network. The first columns say which share of the
@@ -792,7 +792,7 @@ Markdown(
 
 # %% [markdown]
 # And the two bits: are they used? The share of weights on outer levels, in
-# layers of two bits or more, after training:
+# layers of two bits or more, after training, answers that.
 #
 # The first table of this chapter shows where weights are at the start, in the
 # line of the thesis's rule. Outer levels are reached when latent weights have
