@@ -48,6 +48,13 @@ CODE: tuple[Any, ...] = ENGINE + modules(
 EXACT = "divergence"  # the sensitivity that searches compete with
 
 
+class StudyError(ValueError):
+    """A cell of the study asks for what does not exist.
+
+    Introduced in chapter 9.
+    """
+
+
 @dataclass(frozen=True)
 class _Subset:
     """One task with images that were held out, and sizes of its choices."""
@@ -158,8 +165,13 @@ def sensitivity_rows(
         are of calibration images, in nats; hits, n, loss (nats) and
         held_out_divergence of images held out.
 
-    Introduced in chapter 9.
+    Raises StudyError where ``plan_bits`` are none of ``bits``, and as
+    ``sensitivity_costs``. Introduced in chapter 9.
     """
+    if plan_bits is not None and plan_bits not in bits:
+        raise StudyError(
+            f"a plan of {plan_bits} bits is none of {bits}: add them"
+        )
     subset = _prepared(
         network, train, held_out, classes, images, draw, bits, method
     )

@@ -26,7 +26,10 @@ def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
     Introduced in chapter 9.
     """
-    return rows[rows["part"] == name].dropna(axis=1, how="all")
+    own = rows[rows["part"] == name].dropna(axis=1, how="all")
+    whole = {"bits_of_layer", "evaluation", "hits", "n"} & set(own.columns)
+    # Beside parts without them, whole numbers had become floats.
+    return own.astype(dict.fromkeys(whole, int))
 
 
 def cost_map(
@@ -53,7 +56,7 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["subset", "draw"]
     single = part(rows, "single")
     first = part(rows, "original").set_index(keys)[["hits", "n", "loss"]]
-    both = single.join(first, on=keys, rsuffix="_original")
+    both = single.join(first.add_suffix("_original"), on=keys)
     lost = both["hits_original"] - both["hits"]
     return pd.DataFrame(
         {
