@@ -1,9 +1,9 @@
 """Bits of layers by trial and error: random and evolutionary search.
 
 What a search needs is a score for any choice of bits, such as the answers
-of the network quantized so. It stands here for the reinforcement learning
-of the QuantNET thesis: all of them pay one evaluated network a try, and
-are compared at the same number of tries.
+of the network quantized so. The QuantNET thesis names reinforcement
+learning as the comparison still to be made; these stand for it. All such
+methods pay one evaluated network a try, and are compared by tries.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lq_utils.intervals import Interval, mean_interval
 from lq_utils.relations import spearman
+from lq_utils.results import Run
 from lq_utils.sensitivity_study import EXACT
 from lq_utils.stats import holm, paired
 
@@ -262,3 +263,21 @@ def bits_table(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _numbers(text: str) -> list[int]:
     return [int(b) for b in text.split()]
+
+
+def record_lines(
+    run: Run, table: pd.DataFrame, metric: str, value: str, keys: Sequence[str]
+) -> None:
+    """One result row a line: ``value`` with low and high, where defined.
+
+    ``n`` is the number of subsets, where the table has it. Introduced in
+    chapter 9.
+    """
+    for line in table.to_dict("records"):
+        if not math.isfinite(line[value]):
+            continue
+        ends = float(line.get("low", math.nan)), float(line.get("high", 0))
+        ci = ends if math.isfinite(sum(ends)) else None
+        names = {key: line[key] for key in keys}
+        n = line.get("subsets")
+        run.record(metric, float(line[value]), ci=ci, n=n, **names)
