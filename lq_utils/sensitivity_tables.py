@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from lq_utils.intervals import Interval, mean_interval
 from lq_utils.relations import spearman
-from lq_utils.results import Run
 from lq_utils.sensitivity_study import EXACT
 from lq_utils.stats import holm, paired
 
@@ -20,6 +20,10 @@ MEASURES = {
     "loss": "rise of the loss",
     "held_out_divergence": "KL divergence",
 }
+
+
+# What the layers' costs for a subset are compared with.
+COMPARED = ("same subset, other images", "another subset", "all classes")
 
 
 def part(rows: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -77,6 +81,15 @@ def _mean(values: Iterable[float]) -> Interval:
     return mean_interval(known)
 
 
+def _mean_correlation(values: Iterable[float]) -> Interval:
+    """As ``_mean``; ends beyond -1 and 1 are none."""
+    found = _mean(values)
+    low, high = max(found.low, -1.0), min(found.high, 1.0)
+    return (
+        found if math.isnan(found.low) else replace(found, low=low, high=high)
+    )
+
+
 def prediction_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Do costs rank the layers as what is measured on images held out?
 
@@ -95,7 +108,7 @@ def prediction_table(rows: pd.DataFrame) -> pd.DataFrame:
         ["kind", "bits_of_layer"], sort=False
     ):
         for column, name in MEASURES.items():
-            found = _mean(
+            found = _mean_correlation(
                 float(spearman(one["cost"], one[column]))
                 for _, one in own.groupby(["subset", "draw"])
             )
@@ -125,7 +138,9 @@ def agreement_table(rows: pd.DataFrame, everything: str) -> pd.DataFrame:
             values="cost",
         )
         for name, values in _compared(wide, everything).items():
-            found = _mean(values)
+            if not values:
+                continue
+            found = _mean_correlation(values)
             line = {"kind": kind, "compared": name}
             line |= {"correlation": found.value, "low": found.low}
             line |= {"high": found.high, "subsets": found.n}
@@ -139,19 +154,19 @@ def _compared(wide: pd.DataFrame, everything: str) -> dict[str, list[float]]:
     again = wide.loc[:, draws != draws.min()]
     subsets = [k for k in first.columns if k != everything]
     found: dict[str, list[float]] = {
-        "same subset, other images": [
+        COMPARED[0]: [
             _by_bits(first[k], again[k, d])
             for k, d in again.columns
             if k != everything
         ],
-        "another subset": [
+        COMPARED[1]: [
             float(np.mean([_by_bits(first[k], first[j]) for j in others]))
             for k in subsets
             if (others := [j for j in subsets if j != k])
         ],
     }
     if everything in first:
-        found["all classes"] = [
+        found[COMPARED[2]] = [
             _by_bits(first[k], first[everything]) for k in subsets
         ]
     return found
@@ -181,7 +196,9 @@ def additivity_table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     own = part(rows, "random")
     groups = [one for _, one in own.groupby(["subset", "draw"])]
-    ranks = _mean(float(spearman(g["total"], g["joint"])) for g in groups)
+    ranks = _mean_correlation(
+        float(spearman(g["total"], g["joint"])) for g in groups
+    )
     logs = _mean(float(np.log(g["joint"] / g["total"]).mean()) for g in groups)
     lines = [
         ("rank correlation", ranks.value, ranks.low, ranks.high),
@@ -263,21 +280,3 @@ def bits_table(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _numbers(text: str) -> list[int]:
     return [int(b) for b in text.split()]
-
-
-def record_lines(
-    run: Run, table: pd.DataFrame, metric: str, value: str, keys: Sequence[str]
-) -> None:
-    """One result row a line: ``value`` with low and high, where defined.
-
-    ``n`` is the number of subsets, where the table has it. Introduced in
-    chapter 9.
-    """
-    for line in table.to_dict("records"):
-        if not math.isfinite(line[value]):
-            continue
-        ends = float(line.get("low", math.nan)), float(line.get("high", 0))
-        ci = ends if math.isfinite(sum(ends)) else None
-        names = {key: line[key] for key in keys}
-        n = line.get("subsets")
-        run.record(metric, float(line[value]), ci=ci, n=n, **names)

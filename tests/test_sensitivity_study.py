@@ -16,15 +16,18 @@ from test_label_aware import Small, make_data
 from torch import nn
 
 from lq_utils import sensitivity_figures as sf
+from lq_utils import sensitivity_report as sr
 from lq_utils import sensitivity_study as ss
 from lq_utils import sensitivity_tables as st
 from lq_utils.calibration import calibration_rows
 from lq_utils.graph import fold_batch_norm, trace
+from lq_utils.images import Provenance
 from lq_utils.inference import to_input
 from lq_utils.label_aware import settings
 from lq_utils.layer_sensitivity import sensitivity_task
 from lq_utils.plan_rows import PlanError
 from lq_utils.plans import Plan
+from lq_utils.results import Run
 
 CLASSES = (0, 2, 5)
 BITS = (2, 3, 4)
@@ -236,7 +239,8 @@ def test_prediction_by_hand() -> None:
     wrong = lines.loc[("wrong", "KL divergence")]
     assert wrong["correlation"] == pytest.approx(-1 / 3)
     ends = ttest_1samp([1, -1, -1], 0).confidence_interval()
-    assert wrong["low"] == pytest.approx(ends.low)
+    assert ends.low < -1 and wrong["low"] == -1  # there is nothing below
+    assert wrong["high"] == pytest.approx(min(1, ends.high))
     # The loss is the same for all layers: nothing to rank.
     flat = lines.loc[("right", "rise of the loss")]
     assert math.isnan(flat["correlation"]) and flat["subsets"] == 0
@@ -244,6 +248,8 @@ def test_prediction_by_hand() -> None:
 
 def test_agreement_by_hand() -> None:
     rows = hand_made()
+    once = st.agreement_table(rows, "none")
+    assert set(once["compared"]) == {"another subset"}
     again = rows[rows["subset"] == "0 1"].assign(draw=1)
     table = st.agreement_table(pd.concat([rows, again]), "4 5")
     lines = table.set_index(["kind", "compared"])["correlation"]
@@ -311,3 +317,64 @@ def test_figures_show_every_row(rows: pd.DataFrame) -> None:
     curves = st.search_curves(made)
     line = sf.search_figure(curves, 5).axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), curves["ratio"])
+
+
+def test_cells_of_the_study(network: nn.Module) -> None:
+    studied = sr.study_subsets(network, 3, 4, seed=5)
+    kinds = [s.kind for s in studied]
+    assert kinds == ["similar", "random", "dissimilar", "similar"]
+    assert studied[0].median < studied[2].median
+    everything = tuple(range(6))
+    names = sr.subset_names(studied[:2], everything)
+    assert list(names.values()) == ["similar 1", "random 2", "all classes"]
+    subsets = [s.classes for s in studied[:2]]
+    cells = sr.study_cells(
+        subsets, everything, seed=5, draws=3, images=12, bits=[3, 2],
+        kinds=list(KINDS), probes=2, method=METHOD, plan_bits=3, plans=4,
+    )  # fmt: skip
+    whole = [cell for cell in cells if cell["plan_bits"] is not None]
+    assert [cell["classes"] for cell in whole] == subsets
+    assert {cell["kinds"] for cell in whole} == {KINDS}
+    others = [cell for cell in cells if cell["plan_bits"] is None]
+    assert [cell["draw"] for cell in others] == [6, 7, 6, 7, 5]
+    assert {cell["kinds"] for cell in others} == {("divergence",)}
+    assert others[-1]["classes"] == everything
+    found = ss.sensitivity_rows(
+        **whole[0],
+        network=network,
+        train=make_data("train", 1),
+        held_out=make_data("validation", 2),
+    )
+    assert {row["subset"] for row in found} == {next(iter(names))}
+
+
+def test_verdicts_follow_the_rows() -> None:
+    rows = hand_made()
+    text = sr.gain_text(st.plan_table(rows, 88), "divergence")
+    assert text.startswith("5.00 [2.5")
+    one = st.plan_table(rows[rows["subset"] == "0 1"], 88)
+    assert sr.gain_text(one, "divergence") == "4.00"
+    renamed = {"right": "components", "wrong": "weight error"}
+    prediction = st.prediction_table(rows.replace({"kind": renamed}))
+    text = sr.prediction_text(prediction, 2)
+    assert "best kind here is components." in text
+    assert "reaches -0.33" in text and ", components ranked" in text
+    swapped = {"right": "weight error", "wrong": "shrinking"}
+    prediction = st.prediction_table(rows.replace({"kind": swapped}))
+    assert ", none ranked" in sr.prediction_text(prediction, 2)
+    own = rows.replace({"kind": {"right": "divergence"}})
+    text = sr.agreement_text(st.agreement_table(own, "4 5"))
+    assert "with another subset 1.00 [1.00, 1.00]" in text
+
+
+def test_lines_become_result_rows() -> None:
+    source = Provenance("made", "synthetic", "0" * 8, "book")
+    run = Run("09_made", {"seed": 0, "profile": "custom"}, source)
+    table = st.prediction_table(hand_made())
+    keys = ["kind", "bits", "measure"]
+    sr.record_lines(run, table, "prediction", "correlation", keys)
+    found = run.rows
+    # What is not defined is left out.
+    assert len(found) == 4 == table["correlation"].notna().sum()
+    line = found[found["value"] < 0].iloc[0]
+    assert (line["n"], line["ci_low"]) == (3, -1)
