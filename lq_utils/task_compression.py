@@ -162,7 +162,9 @@ def compress_for_task(
     )
     limit = budget_bytes
     while True:
-        chosen = plan or choose_plan(task, model_name, limit, settings, costs)
+        chosen = plan
+        if chosen is None:
+            chosen = choose_plan(task, model_name, limit, settings, costs)
         found = quantize_for_task(task.network, chosen, images, settings)
         size = size_report(found, model_name, task.total)["file_bytes"]
         if size <= budget_bytes:
