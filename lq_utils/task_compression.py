@@ -26,7 +26,7 @@ from lq_utils.reconstruction import reconstruct
 from lq_utils.task_budget import choose_plan, template
 from lq_utils.task_calibration import mixed_images, zero_dead_weights
 from lq_utils.task_network import TaskNetwork, task_network
-from lq_utils.task_settings import TaskSettings
+from lq_utils.task_settings import TaskSettings, changed
 
 DEFAULTS = TaskSettings()
 
@@ -81,7 +81,8 @@ def task_costs(
         labels,
         task.outputs,
         settings.bits,
-        template(task.network, settings),
+        # Polishing takes as long again, and hardly changes proportions.
+        template(task.network, changed(settings, polish=0)),
         fold=settings.fold,
         seed=settings.seed,
     )

@@ -55,7 +55,7 @@ class TaskSettings:
     allocation: str = "aware"
     reconstruction_steps: int = 0
     sensitivity: str = "divergence"
-    cost_images: int = 128
+    cost_images: int = 64
     quantizer: str = "asymmetric"
     granularity: str = "channel"
     bits: tuple[int, ...] = (2, 3, 4, 5, 6)
@@ -97,6 +97,7 @@ class TaskSettings:
 ABLATIONS: dict[str, dict[str, Any]] = {
     "all classes kept": {"slice_classifier": False},
     "calibrated on all classes": {"subset_share": 0.0},
+    "calibrated half on all classes": {"subset_share": 0.5},
     "dead columns to zero": {"dead_columns": "zero"},
     "scales from weights alone": {"scale": "mse"},
     "rounded to nearest": {"solver": "rtn", "polish": 0},
@@ -107,6 +108,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "symmetric grid": {"quantizer": "symmetric"},
     "bits by weight error": {"sensitivity": "weight error"},
     "bits blind to the labels": {"allocation": "blind"},
+    "blocks reconstructed": {"reconstruction_steps": 300},
     "uniform bits": {"allocation": "uniform"},
     "blind to the labels": {"allocation": "blind", "subset_share": 0.0},
 }
