@@ -25,7 +25,8 @@ from lq_utils.solvers import solve_layer
 # What a layer's weight [K, N] becomes, by layer and bits.
 Candidates = dict[tuple[str, int], Tensor]
 
-DATA_FREE_RULE = "mse"
+# Squared error of the weights; a search half as fine as the rule's own.
+DATA_FREE_RULE, DATA_FREE_OPTIONS = "mse", {"shrinks": 24}
 
 
 def data_free_row(row: LayerPlan, rule: str = DATA_FREE_RULE) -> LayerPlan:
@@ -72,6 +73,8 @@ def nearest_weights(
         assert letters is not None and row.bits is not None
         weight = weight_matrix(layer_of(network, row.layer))
         options = dict(free.options)
+        if row.scale == OUTPUT_RULE:
+            options = DATA_FREE_OPTIONS
         grid = fit_grid(
             weight, letters, free.granularity, free.scale, **options
         )
@@ -137,6 +140,30 @@ def solved_weights(
         solved = solve_layer(weight, statistics[row.layer], row)[1]
         found[row.layer, row.bits] = solved
     return found
+
+
+@torch.no_grad()
+def joint_logits(
+    network: nn.Module,
+    images: Tensor,
+    weights: Mapping[str, Tensor],
+    batch_size: int = 64,
+) -> Tensor:
+    """Logits float32 ``[M, C]`` with several layers replaced at once.
+
+    ``weights`` are ``[K, N]`` by layer; the network's own are put back.
+    Introduced in chapter 9.
+    """
+    modules = {name: layer_of(network, name) for name in weights}
+    kept = {name: weight_matrix(m).clone() for name, m in modules.items()}
+    try:
+        for name, weight in weights.items():
+            set_weight_matrix(modules[name], weight)
+        parts = [network(batch) for batch in images.split(batch_size)]
+    finally:
+        for name, weight in kept.items():
+            set_weight_matrix(modules[name], weight)
+    return torch.cat(parts)
 
 
 def _clones(values: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:

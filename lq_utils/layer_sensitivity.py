@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from lq_utils import curvature, layer_significance
 from lq_utils.layer_rounding import single_layer_logits
 from lq_utils.plans import Plan
 from lq_utils.scales import option_names
@@ -26,7 +27,11 @@ from lq_utils.sensitivity_base import (
     squared_change,
 )
 
+# Imported for what they register, and named for the code of a sweep.
+KINDS = (curvature, layer_significance)
+
 __all__ = [
+    "KINDS",
     "SENSITIVITIES",
     "SensitivityError",
     "SensitivityTask",
