@@ -29,8 +29,9 @@ from lq_utils.task_settings import ABLATIONS, TaskSettings, changed
 
 CODE: tuple[Any, ...] = ENGINE + modules(
     """
-    artifact artifact_grids artifact_parts bit_allocation data_free
-    inference layer_rounding layer_sensitivity method_comparison packing
+    artifact artifact_grids artifact_parts bit_allocation curvature data_free
+    inference layer_rounding layer_sensitivity layer_significance
+    method_comparison packing
     sensitivity_base task_budget task_calibration task_compression
     task_network task_settings task_study
     """
