@@ -257,8 +257,8 @@ def test_rows_and_their_table(rows: pd.DataFrame) -> None:
     assert len(table) == 4
     assert np.allclose(table["packed"], 6, atol=1e-3)
     assert (table["entropy"] < table["packed"]).all()
-    # Packed codes are all but incompressible for gzip.
-    assert (table["packed, gzip"] > 0.9 * table["packed"]).all()
+    # Codes that straddle bytes hide what gzip could find.
+    assert (table["packed, gzip"] > table["gzip"]).all()
     book = rows[rows["weights"] == sn.BOOK]
     assert (book["measured"] == book["total"]).all()
     gaussian = rows[rows["weights"] == sn.GAUSSIAN]
