@@ -68,8 +68,7 @@ def poster_figure(table: pd.DataFrame) -> Figure:
             label=f"{coder}, poster",
             **look | {"mfc": "none"},
         )
-        ends = {"color": INK, "lw": 1.2}
-        ax.vlines(own["entropy"], y - 0.3, y + 0.3, **ends)
+        ax.vlines(own["entropy"], y - 0.3, y + 0.3, color=INK, lw=1.2)
     ax.set_yticks(range(len(order)), order)
     ax.invert_yaxis()
     ax.set(xlabel="bits a weight in the file", xlim=0)
