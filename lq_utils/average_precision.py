@@ -93,7 +93,7 @@ def match(truth: DetectionSet, found: Sequence[Detections]) -> Matches:
 
 
 def _index(truth: DetectionSet) -> COCO:
-    annotations = []
+    annotations: list[dict[str, object]] = []
     for i, (boxes, labels) in enumerate(zip(truth.boxes, truth.labels)):
         for box, label, crowd in zip(boxes, labels, truth.crowd[i]):
             width, height = box[2:] - box[:2]

@@ -38,7 +38,7 @@ class DetectionSet:
     Raises DetectionError where they do not fit. Introduced in chapter 7.
     """
 
-    images: Sequence[np.ndarray]
+    images: Sequence[np.ndarray] | np.ndarray
     boxes: Sequence[np.ndarray]
     labels: Sequence[np.ndarray]
     crowd: Sequence[np.ndarray]

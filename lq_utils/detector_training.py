@@ -117,7 +117,7 @@ class _State:
             torch.manual_seed(seed)
             self.network = TinyDetector(len(scenes.class_names), width)
         self.scenes, self.seed, self.epoch = scenes, seed, 0
-        self.images = np.stack(scenes.images)
+        self.images = np.stack(list(scenes.images))
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), learning_rate, weight_decay=DECAY
         )
@@ -138,8 +138,9 @@ class _State:
         self.network.train()
         total = 0.0
         for rows in np.array_split(order, self.steps):
-            outputs = self.network(to_input(self.images[rows]))
-            loss = detection_loss(*outputs, *targets(self.scenes, rows))
+            logits, offsets = self.network(to_input(self.images[rows]))
+            classes, boxes = targets(self.scenes, rows)
+            loss = detection_loss(logits, offsets, classes, boxes)
             if not torch.isfinite(loss):
                 raise DetectionError("the loss is not finite; lower the rate")
             self.optimizer.zero_grad(set_to_none=True)

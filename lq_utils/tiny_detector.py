@@ -39,6 +39,22 @@ class Detections(NamedTuple):
     labels: np.ndarray
 
 
+class Detector(nn.Module):
+    """A network that finds objects, and says where its parts are.
+
+    ``parts`` maps "backbone", "class head" and "box head" to the
+    beginning of their layers' names. Introduced in chapter 7.
+    """
+
+    parts: ClassVar[dict[str, str]]
+
+    def detect(
+        self, images: Sequence[np.ndarray] | np.ndarray
+    ) -> list[Detections]:
+        """What is on each image (uint8 ``[H, W, 3]``)."""
+        raise NotImplementedError
+
+
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
@@ -47,7 +63,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class TinyDetector(nn.Module):
+class TinyDetector(Detector):
     """Grid detector for images whose sides are multiples of 8 pixels.
 
     Source: Redmon et al. 2016 (cells), Tian et al. 2019 (no anchors, two
@@ -55,7 +71,6 @@ class TinyDetector(nn.Module):
     Introduced in chapter 7.
     """
 
-    # Where the layers of each part are; others may have other names.
     parts: ClassVar = {
         "backbone": "backbone.",
         "class head": "class_head.",
@@ -90,13 +105,15 @@ class TinyDetector(nn.Module):
         return self.class_head(features), self.box_head(features)
 
     @torch.inference_mode()
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(
+        self, images: Sequence[np.ndarray] | np.ndarray
+    ) -> list[Detections]:
         """What is on each image (uint8 ``[H, W, 3]``, all of one size)."""
         was_training = self.training
         self.eval()
         found = []
         for start in range(0, len(images), 100):
-            x = to_input(np.stack(images[start : start + 100]))
+            x = to_input(np.stack(list(images[start : start + 100])))
             logits, offsets = self(x)
             boxes = decode(offsets)
             found += [_best(s, b) for s, b in zip(logits.sigmoid(), boxes)]

@@ -18,8 +18,7 @@ from lq_utils import clustering_figures as cf
 from lq_utils import clustering_study as cs
 from lq_utils import clustering_tables as ct
 from lq_utils import coarse_training as training
-from lq_utils.data import load_dataset
-from lq_utils.images import Splits
+from lq_utils.images import ImageData, Provenance, Splits
 from lq_utils.inference import predict
 from lq_utils.models import build_model
 from lq_utils.stats import paired
@@ -158,13 +157,29 @@ def test_impossible_paired_counts_are_refused() -> None:
         ct.paired_counts(3, 3, 5)
 
 
+def images(part: str, count: int) -> ImageData:
+    """Noise on ten greys, one a class; five superclasses."""
+    rng = np.random.default_rng(count)
+    labels = np.arange(count) % 10
+    greys = 20 * labels[:, None, None, None] + rng.normal(
+        0, 20, (count, 32, 32, 3)
+    )
+    return ImageData(
+        greys.clip(0, 255).astype(np.uint8),
+        labels,
+        tuple(f"grey {k}" for k in range(10)),
+        tuple("abcde"),
+        np.arange(10) // 2,
+        part,
+        Provenance("greys", "synthetic", "0" * 16, "own"),
+    )
+
+
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LQ_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        full = load_dataset("synthetic10", verbose=False)
-    parts = (full.train, full.validation, full.test)
-    return Splits(*(part.per_class(6, 0) for part in parts))
+def splits() -> Splits:
+    return Splits(
+        images("train", 50), images("validation", 60), images("test", 60)
+    )
 
 
 @pytest.fixture(scope="module")
