@@ -138,7 +138,7 @@ def test_shuffled_clusters_keep_their_sizes() -> None:
     assert len({tuple(c) for c in several}) > 5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 50))
 def test_counts_give_the_paired_interval(
     lost: int, gained: int, same: int

@@ -61,13 +61,13 @@ def test_a_smaller_set_is_the_beginning_of_a_larger(
 
 
 def test_boxes_and_areas_of_shapes_are_those_of_geometry() -> None:
-    half, centre = np.array([20.0, 10.0]), (32.0, 32.0)
-    areas = {"disc": np.pi * 200, "rectangle": 800, "triangle": 400}
-    areas["cross"] = 800 * (1 - 0.65**2)
+    half, centre = np.array([28.0, 20.0]), (32.0, 32.0)
+    areas = {"disc": np.pi * 560, "rectangle": 2240, "triangle": 1120}
+    areas["cross"] = 2240 * (1 - 0.65**2)
     for shape, area in areas.items():
         mask = ds.shape_mask(shape, 64, centre, half)
         assert abs(mask.sum() / area - 1) < 0.05, shape
-        assert np.abs(ds.box_of(mask) - [12, 22, 52, 42]).max() <= 1
+        assert np.abs(ds.box_of(mask) - [4, 12, 60, 52]).max() <= 1
     with pytest.raises(ds.DetectionError, match="choose one of"):
         ds.shape_mask("star", 64, centre, half)
 
