@@ -54,6 +54,14 @@ PARTITIONS: Registry[Partition] = Registry("class partition")
 register_class_partition = PARTITIONS.register
 
 
+def find_partition(name: str) -> Partition:
+    """The way to cluster registered as ``name``; raises UnknownName.
+
+    Introduced in chapter 7.
+    """
+    return PARTITIONS.get(name)
+
+
 def cut(distances: np.ndarray, count: int) -> np.ndarray:
     """Clusters int64 ``[C]``, 0 ... count - 1, by average linkage.
 

@@ -13,10 +13,10 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 from lq_utils.class_clustering import (
-    PARTITIONS,
     Evidence,
     chance_level,
     coarse_answers,
+    find_partition,
     mutual_information,
     shuffled,
 )
@@ -115,7 +115,7 @@ def coarse_rows(
     )
     for count in counts:
         found = {
-            name: PARTITIONS.get(name)(evidence, count)
+            name: find_partition(name)(evidence, count)
             for name in partitions
             if name != SUPERCLASSES or count == _groups(splits.test)
         }
@@ -217,7 +217,7 @@ def retrained_rows(
         distances,
     )
     method = CONFUSION if partition == RANDOM else partition
-    groups = PARTITIONS.get(method)(evidence, clusters)
+    groups = find_partition(method)(evidence, clusters)
     if partition == RANDOM:
         groups = shuffled(groups, seed)
     budget: dict[str, Any] = {

@@ -6,7 +6,7 @@ Rows are those of ``clustering_study``. Points are per cent of images.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from scipy import stats
 from lq_utils.class_clustering import ClassClusteringError, above_chance
 from lq_utils.clustering_study import CLASSES, CONFUSION, RANDOM
 from lq_utils.intervals import LEVEL
+from lq_utils.results import Run
 
 SETTING = ["partition", "clusters", "rule"]
 COUNTS = ["hits", "original_hits", "lost", "gained", "n"]
@@ -79,7 +80,7 @@ def by_partition(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each width and partition; draws at random are averaged.
 
     ``table`` is one of :func:`drop_table`. Columns: bits, the setting,
-    draws, chance, and means of accuracy, drop, corrected_drop,
+    draws, n, chance, and means of accuracy, drop, corrected_drop,
     information; ``low`` and ``high`` of the drop: over images, or, for
     random partitions, percentiles 2.5 and 97.5 of the draws.
 
@@ -91,7 +92,9 @@ def by_partition(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for keys, own in table.groupby(["bits", *SETTING], sort=False):
         line = dict(zip(["bits", *SETTING], keys, strict=True))
-        line |= {"draws": len(own)} | own[means].mean().to_dict()
+        line |= {"draws": len(own), "n": int(own["n"].iloc[0])} | own[
+            means
+        ].mean().to_dict()
         for prefix in ("", "corrected_"):
             ends = own[[f"{prefix}low", f"{prefix}high"]].iloc[0].to_numpy()
             if line["partition"] == RANDOM:
@@ -226,6 +229,50 @@ def verdicts(table: pd.DataFrame, rule: str = "argmax") -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
+
+
+def claim_table(judged: pd.DataFrame) -> pd.DataFrame:
+    """Lines of :func:`verdicts` by network, as claims and findings.
+
+    Introduced in chapter 7.
+    """
+    lines = []
+    for condition in ("as claimed", "above chance", "against random"):
+        for row in judged.to_dict("records"):
+            where = f"{row['network']}, {row['clusters']} clusters"
+            lines.append((condition, where, row[condition]))
+    return pd.DataFrame(lines, columns=["condition", "where", "verdict"])
+
+
+def by_network(
+    tables: Mapping[str, pd.DataFrame],
+    function: Callable[[pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
+    """``function`` of each network's table, one below the other.
+
+    The first column is ``network``. Introduced in chapter 7.
+    """
+    found = []
+    for name, table in tables.items():
+        own = function(table).copy()
+        own.insert(0, "network", name)
+        found.append(own)
+    return pd.concat(found, ignore_index=True)
+
+
+def record_lines(
+    run: Run, metric: str, table: pd.DataFrame, keys: Sequence[str]
+) -> None:
+    """Record ``drop`` (points, with its interval) of each line.
+
+    ``keys`` are the columns that tell lines apart; ``n``, where there is
+    such a column, how many images a line rests on. Introduced in
+    chapter 7.
+    """
+    for row in table.to_dict("records"):
+        named = {str(key): row[key] for key in keys}
+        ci = (row["low"], row["high"])
+        run.record(metric, row["drop"], n=row.get("n"), ci=ci, **named)
 
 
 def _lower(first: float, second: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from lq_utils.average_precision import (
@@ -11,8 +12,10 @@ from lq_utils.average_precision import (
     match,
     precision_drop,
 )
+from lq_utils.cells import Cell, cell_grid
 from lq_utils.detection_scenes import DetectionSet
 from lq_utils.detector_rounding import (
+    SET_UPS,
     fold_sequences,
     part_layers,
     round_layers,
@@ -29,6 +32,24 @@ CODE = modules(
     scales tiny_detector
     """
 )
+
+
+def detection_cells(
+    bits: Sequence[int], draws: int, seed: int, granularity: str = "channel"
+) -> list[Cell]:
+    """Cells of :func:`detection_row`: every set-up, one scale a channel.
+
+    Introduced in chapter 7.
+    """
+    return cell_grid(
+        set_up=list(SET_UPS),
+        bits=bits,
+        quantizer=["asymmetric"],
+        granularity=[granularity],
+        scale=["max"],
+        draws=[draws],
+        seed=[seed],
+    )
 
 
 def detection_row(

@@ -12,6 +12,7 @@ from lq_utils.published import published, published_value
 
 POSTER = "bit_efficient_poster"
 KEYS = ["set_up", "bits"]
+SIZES = ["bytes", "original_bytes"]
 DETECTORS = ("Tiny-YOLOv2, VOC 2007", "MobileNet-SSD, COCO")
 
 
@@ -27,13 +28,14 @@ def _require(rows: pd.DataFrame, columns: Sequence[str]) -> None:
 def precision_table(rows: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
     """One line a set-up and width, in points (0 to 100).
 
-    Columns: set_up, bits, the metric, drop, low, high, smaller (how much
+    Columns: set_up, bits, n (scenes), the metric, drop, low, high, smaller (how much
     smaller the file is, in per cent). Raises DetectionError for missing
     columns. Introduced in chapter 7.
     """
     own = [f"{end}_{metric}" for end in ("drop", "low", "high")]
-    _require(rows, [*KEYS, metric, *own, "bytes", "original_bytes"])
+    _require(rows, [*KEYS, metric, *own, "images", *SIZES])
     table = rows[KEYS].copy()
+    table["n"] = rows["images"]
     table[metric] = 100 * rows[metric]
     for name, column in zip(("drop", "low", "high"), own, strict=True):
         table[name] = 100 * rows[column]
@@ -111,16 +113,9 @@ def verdicts(rows: pd.DataFrame, most: float = 2.0) -> pd.DataFrame:
     if own.empty:
         raise DetectionError(f"no row of {BACKBONE!r} in {widest} bits")
     drop = own.iloc[0]
-    heads = heads_table(rows)
-    told = heads[heads["worse"] != "cannot be told"]
-    boxes = int((told["worse"] == BOX_HEAD).sum())
     lost = (
         f"{drop['drop']:.2f} points ({drop['low']:.2f} to "
         f"{drop['high']:.2f}), {drop['smaller']:.0f} % smaller"
-    )
-    counted = (
-        f"the box head loses more at {boxes} of {len(heads)} widths, the "
-        f"class head at {len(told) - boxes}"
     )
     lines = [
         (
@@ -128,13 +123,25 @@ def verdicts(rows: pd.DataFrame, most: float = 2.0) -> pd.DataFrame:
             lost,
             _judge(drop["high"] <= most, drop["low"] > most),
         ),
-        (
-            "regression is harder to quantize than classification",
-            counted,
-            _judge(0 < boxes == len(told), boxes < len(told)),
-        ),
+        _heads_claim(rows, "AP"),
+        _heads_claim(rows, "AP50"),
     ]
     return pd.DataFrame(lines, columns=["claim", "evidence", "verdict"])
+
+
+def _heads_claim(rows: pd.DataFrame, metric: str) -> tuple[str, str, str]:
+    heads = heads_table(rows, metric)
+    told = heads[heads["worse"] != "cannot be told"]
+    boxes = int((told["worse"] == BOX_HEAD).sum())
+    counted = (
+        f"the box head loses more at {boxes} of {len(heads)} widths, the "
+        f"class head at {len(told) - boxes}"
+    )
+    return (
+        f"boxes are harder to quantize than classes, by {metric}",
+        counted,
+        _judge(0 < boxes == len(told), boxes < len(told)),
+    )
 
 
 def _judge(holds: bool, fails: bool) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,6 +146,15 @@ def weight_count(network: str, weights: str) -> int:
     return sum(w.numel() for w in layer_weights(network, weights).values())
 
 
+def share_within(network: str, weights: str, limit: int) -> float:
+    """The share of rows that leaves about ``limit`` weights; 0: all.
+
+    Raises as :func:`layer_weights`. Introduced in chapter 7.
+    """
+    total = weight_count(network, weights)
+    return min(1.0, limit / total) if limit else 1.0
+
+
 def available_weights(network: str) -> str:
     """``"ImageNet"`` where such weights are here, else ``"Gaussian"``.
 
@@ -157,7 +167,7 @@ def available_weights(network: str) -> str:
     return IMAGENET if here else GAUSSIAN
 
 
-def file_digests(cells: list[Mapping[str, str]]) -> dict[str, str]:
+def file_digests(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """SHA-256 of the weight files that cells read, for a sweep's key.
 
     Introduced in chapter 7.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from lq_utils.code_sizes import Layers, file_sizes, grid_codes
+from lq_utils.cells import Cell, cell_grid
+from lq_utils.code_sizes import CODERS, Layers, file_sizes, grid_codes
 from lq_utils.engine import ENGINE, modules
 from lq_utils.grids import alphabet
 from lq_utils.scales import fit_grid
-from lq_utils.size_networks import layer_weights, weight_count
+from lq_utils.size_networks import (
+    available_weights,
+    layer_weights,
+    share_within,
+    weight_count,
+)
 
 CODE = ENGINE + modules("backbones code_sizes packing size_networks")
 
@@ -37,6 +44,30 @@ def rounded_codes(
         grid = fit_grid(w, letters, "tensor", "max", power_of_two=po2)
         found[name] = grid_codes(grid.round(w), grid)
     return found
+
+
+def size_cells(
+    networks: Sequence[str], bits: Sequence[int], limit: int, seed: int
+) -> list[Cell]:
+    """Cells of :func:`size_rows`: both grids, all coders.
+
+    Weights are ImageNet's or the book's where they are on this machine,
+    else Gaussian; of each network about ``limit`` weights (0: all).
+    Introduced in chapter 7.
+    """
+    cells = []
+    for name in networks:
+        kind = available_weights(name)
+        cells += cell_grid(
+            network=[name],
+            weights=[kind],
+            quantizer=list(QUANTIZERS),
+            bits=bits,
+            share=[share_within(name, kind, limit)],
+            coders=[CODERS.names()],
+            seed=[seed],
+        )
+    return cells
 
 
 def size_rows(

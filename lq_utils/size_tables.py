@@ -8,6 +8,7 @@ import pandas as pd
 
 from lq_utils.code_sizes import CodeSizeError
 from lq_utils.published import published, published_value
+from lq_utils.results import Run
 
 POSTER = "bit_efficient_poster"
 FLOAT_BITS = 32
@@ -90,6 +91,15 @@ def beside_poster(rows: pd.DataFrame) -> pd.DataFrame:
     joined["ours"] = [row[row["coder"]] for _, row in joined.iterrows()]
     columns = [*poster.columns, "ours", "entropy", "packed, gzip", "weights"]
     return joined[columns]
+
+
+def record_sizes(run: Run, rows: pd.DataFrame) -> None:
+    """Record bits a weight of every file. Introduced in chapter 7."""
+    for row in rows.to_dict("records"):
+        keys = {name: row[name] for name in [*SETTING, "coder"]}
+        run.record(
+            "bits_a_weight", row["bits_a_weight"], n=row["measured"], **keys
+        )
 
 
 def gain_by_bits(rows: pd.DataFrame, coder: str = "7-Zip") -> pd.DataFrame:

@@ -183,6 +183,9 @@ def test_networks_have_their_published_numbers_of_weights() -> None:
     # He et al. 2016 and torchvision's documentation, biases left out.
     assert sn.weight_count("vgg16", sn.GAUSSIAN) == 138_344_128
     assert sn.weight_count("resnet18", sn.GAUSSIAN) == 11_678_912
+    assert sn.share_within("resnet18", sn.GAUSSIAN, 0) == 1.0
+    tenth = sn.share_within("resnet18", sn.GAUSSIAN, 1_167_891)
+    assert abs(tenth - 0.1) < 1e-4
     full = sn.layer_weights("resnet18", sn.GAUSSIAN, seed=3)
     assert sum(w.numel() for w in full.values()) == 11_678_912
     assert abs(float(full["fc"].std()) - 1) < 0.01

@@ -345,7 +345,7 @@ def test_tables_and_figures(rows: pd.DataFrame, trained: TinyDetector) -> None:
     heads = tables.heads_table(rows)
     assert heads["bits"].tolist() == [8, 2]
     told = tables.verdicts(rows)
-    assert len(told) == 2 and told["verdict"].str.contains("here").all()
+    assert len(told) == 3 and told["verdict"].str.contains("here").all()
     fig = figures.parts_figure(rows, ["AP", "AP50"])
     assert [ax.get_title() for ax in fig.axes] == ["AP", "AP50"]
     held_out = ds.generate_scenes(3, seed=2)
@@ -367,7 +367,12 @@ def head_rows(classes: list[float], boxes: list[float]) -> pd.DataFrame:
         for bits, drop in zip((4, 3), drops):
             line = {"set_up": name, "bits": bits, "AP": 0.5 - drop}
             line |= {"drop_AP": drop, "low_AP": drop - 0.01}
-            line |= {"high_AP": drop + 0.01, "bytes": 1, "original_bytes": 2}
+            line |= {
+                "high_AP": drop + 0.01,
+                "bytes": 1,
+                "original_bytes": 2,
+                "images": 9,
+            }
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -377,6 +382,18 @@ def test_heads_are_told_apart_by_their_intervals() -> None:
     assert found["worse"].tolist() == ["cannot be told", dr.BOX_HEAD]
     found = tables.heads_table(head_rows([0.1, 0.2], [0.0, 0.3]))
     assert found["worse"].tolist() == [dr.CLASS_HEAD, dr.BOX_HEAD]
+
+
+def test_verdicts_on_heads_follow_from_the_rows() -> None:
+    rows = head_rows([0.0, 0.1], [0.0, 0.3])
+    whole = rows[rows["set_up"] == dr.BOX_HEAD].assign(set_up=dr.BACKBONE)
+    rows = pd.concat([rows, whole])
+    swapped = rows["set_up"].map({dr.BOX_HEAD: 0.0, dr.CLASS_HEAD: 0.2})
+    for end in ("drop_AP", "low_AP", "high_AP"):
+        rows[f"{end}50"] = rows[end] + swapped.fillna(0)
+    rows["AP50"] = rows["AP"]
+    found = tables.verdicts(rows)["verdict"].tolist()
+    assert found == ["holds here", "holds here", "does not hold here"]
 
 
 def test_the_poster_s_detectors() -> None:
