@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lq_utils.method_comparison import unpack_hits
-from lq_utils.stats import StatsError, paired, wilson
+from lq_utils.stats import StatsError, mean_interval, wilson
 
 TOLERANCE = 1.0  # points
 SCHEME = ["quantizer", "granularity", "scale", "correction"]
@@ -44,7 +44,7 @@ def drops(rows: pd.DataFrame, originals: pd.DataFrame) -> pd.DataFrame:
                 f"images of {row['subset']!r}: judge the network itself, too"
             )
         lost, share = (
-            paired(before, right),
+            mean_interval(before - right),
             wilson(int(right.sum()), len(right)),
         )
         found.append(

@@ -10,11 +10,15 @@ import pandas as pd
 from torch import nn
 
 from lq_utils.data import load_dataset, resolve_name
+from lq_utils.distances import weight_cosine
 from lq_utils.fingerprints import digest
 from lq_utils.images import ImageData, Splits
-from lq_utils.inference import evaluate
+from lq_utils.label_aware import Classes
 from lq_utils.study import find_network
+from lq_utils.subsets import generate
 from lq_utils.weights import WeightsError, reference_path
+
+KINDS = ("random", "similar", "dissimilar")
 
 
 class LabelError(ValueError):
@@ -88,28 +92,64 @@ def find_cases(
 
 def parts_of(
     cases: Mapping[str, Case],
-    test_images: int,
+    train_images: int,
     validation_images: int,
+    test_images: int,
     seed: int,
 ) -> dict[str, dict[str, ImageData]]:
     """Images by label and part, evenly of every class.
 
-    ``test_images`` and ``validation_images`` of a part in all, spread over
-    the classes (0: all images there are). Training images are all kept:
-    calibration draws from them.
+    So many of each part in all, spread over the classes (0: all that there
+    are), at least one of a class. Drawn with the seed.
 
     Introduced in chapter 7.
     """
+    counts = {
+        "train": train_images,
+        "validation": validation_images,
+        "test": test_images,
+    }
     return {
         label: {
-            "train": case.splits.train,
-            "validation": _some(
-                case.splits.validation, validation_images, seed
-            ),
-            "test": _some(case.splits.test, test_images, seed),
+            part: _some(getattr(case.splits, part), count, seed)
+            for part, count in counts.items()
         }
         for label, case in cases.items()
     }
+
+
+def subsets_of(
+    cases: Mapping[str, Case], count: int, size: int, seed: int
+) -> dict[str, tuple[Classes, ...]]:
+    """Subsets of the classes by label, alike for networks on the same data.
+
+    Random, similar and dissimilar ones by turns, of ``size`` classes (half
+    of them at most), by the cosines of the weights of the first network on
+    the data. Subsets found twice count once.
+
+    Introduced in chapter 7.
+    """
+    found: dict[str, tuple[Classes, ...]] = {}
+    known: dict[str, tuple[Classes, ...]] = {}
+    for label, case in cases.items():
+        data = case.splits.provenance.fingerprint
+        if data not in known:
+            known[data] = _subsets(case.network, count, size, seed)
+        found[label] = known[data]
+    return found
+
+
+def _subsets(
+    network: nn.Module, count: int, size: int, seed: int
+) -> tuple[Classes, ...]:
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    distance = weight_cosine(linear[-1].weight.detach().cpu().numpy())
+    fewer = max(2, min(size, len(distance) // 2))
+    drawn = [
+        generate(KINDS[i % len(KINDS)], distance, fewer, seed + i).classes
+        for i in range(count)
+    ]
+    return tuple(dict.fromkeys(drawn))
 
 
 def _some(data: ImageData, count: int, seed: int) -> ImageData:
@@ -143,7 +183,7 @@ def shared_inputs(
 
 
 def overview(cases: Mapping[str, Case]) -> pd.DataFrame:
-    """One row a network: network, data, weights, validation accuracy (%).
+    """One row a network: network, data (its stamp), classes, weights.
 
     ``weights`` counts convolutions and linear layers. Introduced in
     chapter 7.
@@ -153,8 +193,8 @@ def overview(cases: Mapping[str, Case]) -> pd.DataFrame:
         weights = sum(
             p.numel() for p in case.network.parameters() if p.ndim > 1
         )
-        accuracy = 100 * evaluate(case.network, case.splits.validation)
-        line = {"network": label, "classes": case.splits.train.num_classes}
-        line |= {"weights": weights, "validation accuracy (%)": accuracy}
-        lines.append(line)
+        line: dict[str, Any] = {"network": label}
+        line |= {"data": case.splits.provenance.stamp()}
+        line |= {"classes": case.splits.train.num_classes}
+        lines.append(line | {"weights": weights})
     return pd.DataFrame(lines)

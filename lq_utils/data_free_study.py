@@ -14,7 +14,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from lq_utils import bias_shift, data_free, inference, method_comparison
+from lq_utils import (
+    bias_shift,
+    data_free,
+    inference,
+    method_comparison,
+    whole_range,
+)
 from lq_utils.bias_shift import absorb_expected_error
 from lq_utils.calibration import calibration_set
 from lq_utils.data_free import round_weights
@@ -251,5 +257,6 @@ CODE: tuple[Any, ...] = (
     data_free,
     inference,
     method_comparison,
+    whole_range,
     *ENGINE,
 )

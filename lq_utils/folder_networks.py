@@ -7,6 +7,7 @@ cell takes it as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,17 @@ def _pretrained(name: str) -> nn.Module:
             f"could not be downloaded ({error}): give the path of a file"
         ) from error
     return model
+
+
+def with_folder(
+    cases: Mapping[str, Case], name: str, folder: str, weights: str
+) -> dict[str, Case]:
+    """``cases``, and with a ``folder`` a case more: ``"name@folder"``.
+
+    Raises as ``folder_case``. Introduced in chapter 7.
+    """
+    found = dict(cases)
+    if folder:
+        label = f"{name}@{Path(folder).expanduser().name}"
+        found[label] = folder_case(name, folder, weights=weights)
+    return found

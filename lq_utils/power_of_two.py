@@ -6,7 +6,6 @@ from torch import Tensor
 
 from lq_utils.grids import Grid
 from lq_utils.parametrizations import FakeQuantize
-from lq_utils.scale_rules import Fit, Range, register_scale_rule
 from lq_utils.scales import fit_grid
 
 
@@ -42,21 +41,3 @@ class PowerOfTwo(FakeQuantize):
     def forward(self, weight: Tensor) -> Tensor:
         rounded = self.grid(weight).round(weight.detach().flatten(1))
         return rounded.view(weight.shape) + (weight - weight.detach())
-
-
-@register_scale_rule("whole", replace=True)
-def _whole(rows: Tensor, fit: Fit) -> Range:
-    """The step is 2 max|w| / (count - 1): no level is left over.
-
-    A symmetric alphabet of 2^b integers has one more below zero than
-    above. "max" takes the step from the side above, so that nothing is
-    clipped and the lowest level is never used; here the largest weight
-    lies half a step beyond the highest level.
-    """
-    radius = rows.abs().amax(dim=1)
-    letters = fit.alphabet
-    if letters.affine or letters.codebook is not None:
-        return rows.amin(dim=1), rows.amax(dim=1)
-    half = (letters.highest - letters.lowest) / 2
-    radius = radius * (letters.reach / half)
-    return -radius, radius

@@ -50,10 +50,10 @@ def on_grid(
     return copy
 
 
-def recipe(epochs: int, rate: float, seed: int) -> TrainingConfig:
+def recipe(epochs: int, rate: float, seed: int, size: int) -> TrainingConfig:
     """A short training from good weights: SGD, the rate falls to 0.
 
-    Introduced in chapter 7.
+    Images are ``size`` pixels a side. Introduced in chapter 7.
     """
     return TrainingConfig(
         epochs=epochs,
@@ -61,6 +61,7 @@ def recipe(epochs: int, rate: float, seed: int) -> TrainingConfig:
         learning_rate=rate,
         weight_decay=1e-4,
         schedule="cosine",
+        image_sizes=(size,),
         seed=seed,
     )
 
@@ -94,7 +95,8 @@ def training_rows(
     if grid != "none":
         aware = on_grid(start, grid, bits, granularity)
     train, validation = own["train"], own["validation"]
-    done = train_on(aware, train, validation, recipe(epochs, rate, seed))
+    configuration = recipe(epochs, rate, seed, train.images.shape[1])
+    done = train_on(aware, train, validation, configuration)
     before = FULL if grid == "none" else ROUNDED
     rows = []
     for stage, model, epoch in (

@@ -17,7 +17,7 @@ from lq_utils.augmentation import pad_for_crops
 from lq_utils.checkpoints import checkpoint_path
 from lq_utils.fingerprints import digest
 from lq_utils.images import ImageData
-from lq_utils.inference import pick_device
+from lq_utils.inference import pick_device, to_input
 from lq_utils.recipes import TrainingConfig, TrainingError, make_optimizer
 from lq_utils.stacks import clone
 from lq_utils.training import STEP, Trained, TrainingState, check_parts
@@ -81,10 +81,9 @@ def train_on(
     check_parts(train, validation)
     state = _Resumed(model, train, config, device)
     state.model.eval()
-    size = config.image_sizes[-1]
-    x = torch.zeros(1, 3, size, size, device=state.device)
     with torch.no_grad():
-        outputs = state.model(x).shape[1]
+        few = to_input(train.images[:1], state.device)
+        outputs = state.model(few).shape[1]
     if outputs != train.num_classes:
         raise TrainingError(
             f"the network has {outputs} outputs, the data "
