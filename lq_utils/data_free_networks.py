@@ -51,15 +51,13 @@ def read_label(label: str) -> tuple[str, str]:
 
 
 def find_cases(
-    labels: Sequence[str],
-    weights_file: str = "",
-    epochs: int = 0,
+    labels: Sequence[str], weights_file: str = ""
 ) -> dict[str, Case]:
     """The networks of ``labels`` whose weights there are, by label.
 
     ``weights_file`` belongs to the first label. A network without weights
-    is trained for ``epochs``; with 0 it is left out, and said to be. Data
-    sets are loaded once. Labels have the data set that "auto" stands for.
+    is left out, and said to be. Data sets are loaded once. Labels have the
+    data set that "auto" stands for.
 
     Raises LabelError for a label of another form or twice, WeightsError
     where no network is left, and as ``find_network``.
@@ -74,18 +72,18 @@ def find_cases(
     for i, (model, dataset) in enumerate(named):
         own = weights_file if i == 0 else ""
         there = reference_path(model, dataset).is_file()
-        if not (own or epochs or there):
+        if not (own or there):
             print(f"left out: {model}@{dataset}, which has no weights")
             continue
         if dataset not in loaded:
             loaded[dataset] = load_dataset(dataset)
         splits = loaded[dataset]
-        network = find_network(model, splits, own, epochs)
+        network = find_network(model, splits, own)
         cases[f"{model}@{dataset}"] = Case(network.eval(), splits)
     if not cases:
         raise WeightsError(
-            f"none of {', '.join(labels)} has committed weights: set "
-            "train_epochs, or name a network of data/weights"
+            f"none of {', '.join(labels)} has committed weights: name a "
+            "network of data/weights, or give a weights_file"
         )
     return cases
 

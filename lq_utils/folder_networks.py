@@ -147,14 +147,17 @@ def _pretrained(name: str) -> nn.Module:
 
 
 def with_folder(
-    cases: Mapping[str, Case], name: str, folder: str, weights: str
+    cases: Mapping[str, Case], model: str, folder: str
 ) -> dict[str, Case]:
-    """``cases``, and with a ``folder`` a case more: ``"name@folder"``.
+    """``cases``, and with a ``folder`` one more: ``"model@folder"``.
 
-    Raises as ``folder_case``. Introduced in chapter 7.
+    ``model`` is a name of torchvision's, with its ImageNet weights, or
+    ``"name:file"`` with those of a file. Raises as ``folder_case``.
+    Introduced in chapter 7.
     """
     found = dict(cases)
     if folder:
+        name, _, weights = model.partition(":")
         label = f"{name}@{Path(folder).expanduser().name}"
-        found[label] = folder_case(name, folder, weights=weights)
+        found[label] = folder_case(name, folder, weights=weights or "imagenet")
     return found

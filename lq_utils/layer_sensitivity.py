@@ -155,7 +155,8 @@ def joined(sets: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
     Introduced in chapter 7.
     """
     keys = ["network", "bits", "full"]
-    values = lost[[*keys, "accuracy", "drop", "drop_low", "drop_high", "n"]]
+    accuracy, drop = ["accuracy", "low", "high"], ["drop", "drop_low"]
+    values = lost[[*keys, *accuracy, *drop, "drop_high", "n"]]
     return sets.merge(values, on=keys, how="left", validate="many_to_one")
 
 

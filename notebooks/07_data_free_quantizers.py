@@ -77,36 +77,23 @@ from lq_utils.weight_statistics import (
 
 # %% tags=["parameters"]
 profile: str = "quick"  # smoke|quick|full|custom; names this set of values
-networks: list[str] = [
-    "resnet20@auto10",
-    "resnet20@auto",
-    "mobilenetv2_x0_5@auto",
-]  # any; model@dataset each; time alike
+dataset: str = "auto10"  # auto10|auto|cifar*|synthetic*; the first network's
+model: str = "resnet20"  # any; the first network
+others: list[str] = ["resnet20@auto", "mobilenetv2_x0_5@auto"]  # any; beside
 weights_file: str = ""  # any; a .safetensors file for the first network
-train_epochs: int = 0  # 0..300; training where there are no weights; hours
 folder_dir: str = ""  # any; images in class folders, such as ImageNet's
-folder_model: str = "resnet18"  # any; of torchvision, for that folder
-folder_weights: str = "imagenet"  # any; imagenet, or a file of a state dict
+folder_model: str = "resnet18"  # any; torchvision's, or name:file
 seed: int = 0  # 0..1000000; draws of images, subsets, training
-quantizers: list[str] = [
-    "asymmetric",
-    "narrow",
-    "power-of-two",
-]  # any; schemes
+quantizers: list[str] = ["asymmetric", "narrow", "power-of-two"]  # any; tried
 bits: list[int] = [8, 5, 4, 3]  # each 2..8; bits a weight; time alike
-few_bits: int = 3  # 2..8; where few bits are looked at closely
-closer_bits: list[int] = [3]  # each 2..8; for scale rules and corrections
-train_images: int = 1000  # 0..50000; to train on and calibrate, 0: all
-validation_images: int = 300  # 0..10000; in all, 0: all; they choose
-test_images: int = 500  # 0..10000; in all, 0: all; they report
-calibration: int = 100  # 10..1000; images of the empirical correction
+few_bits: list[int] = [3]  # each 2..8; looked at closely, the first most
+train_images: int = 1000  # 200..50000; in all, to train on and calibrate
+images: int = 500  # 100..10000; of validation (choose), of test (report)
 subsets: int = 12  # 4..500; subsets of the classes
-subset_size: int = 10  # 2..50; classes of each, half of all at most
 looked_into: int = 1  # 1..10; networks, from the first, layer by layer
 positions: int = 7  # 0..200; layers looked at, evenly spread, 0: all
 train_bits: list[int] = [4]  # each 2..8; of quantization-aware training
 epochs: int = 1  # 1..100; of that training; its time alike
-rate: float = 0.003  # 0.00001..0.1; learning rate of that training
 seeds: int = 1  # 1..20; trainings of each kind; time alike
 workers: int = 2  # 1..64; processes that compute cells at the same time
 
@@ -115,8 +102,8 @@ parameters = check_parameters(globals())
 
 # %%
 use_style()
-cases = dn.find_cases(networks, weights_file, train_epochs)
-cases = with_folder(cases, folder_model, folder_dir, folder_weights)
+cases = dn.find_cases([f"{model}@{dataset}", *others], weights_file)
+cases = with_folder(cases, folder_model, folder_dir)
 labels = list(cases)
 first = labels[0]
 run = start_run(
@@ -124,7 +111,8 @@ run = start_run(
 )
 
 # %%
-if few_bits not in bits or "asymmetric" not in quantizers:
+few = few_bits[0]
+if not set(few_bits) <= set(bits) or "asymmetric" not in quantizers:
     raise ValueError(
         f"few_bits={few_bits} must be in bits={bits}, and 'asymmetric', the "
         f"poster's quantizer, in quantizers={quantizers}"
@@ -210,7 +198,7 @@ picked = order[np.linspace(0, len(order) - 1, 4).astype(int)]
 # %%
 boxes = {}
 for name in quantizers:
-    grid = fit_grid(weight, alphabet(name, few_bits), "tensor")
+    grid = fit_grid(weight, alphabet(name, few), "tensor")
     rounded = grid.round(weight)
     found = rounding_statistics(weight[picked], rounded[picked])
     boxes[figures_of.NAMES.get(name, name)] = found.assign(
@@ -221,7 +209,7 @@ for name in quantizers:
 show(
     figures_of.quartile_figure(boxes),
     f"Weights of four channels of layer {layer} in full precision and with "
-    f"{few_bits} bits, one scale for the layer. Boxes are quartiles, "
+    f"{few} bits, one scale for the layer. Boxes are quartiles, "
     "whiskers reach to the extremes.",
     "Four panels of boxes, one for full precision and one a quantizer.",
     "quartiles",
@@ -238,7 +226,7 @@ show(
 lines, kept_ranges = [], {}
 for granularity in ("channel", "tensor"):
     for name in quantizers:
-        plan = st.scheme_plan(network, few_bits, name, granularity, "max")
+        plan = st.scheme_plan(network, few, name, granularity, "max")
         done = round_weights(network, plan)
         found = network_statistics(network, done, "channel")
         kept_ranges[name] = found["range_kept"]
@@ -250,7 +238,7 @@ weights_table = pd.DataFrame(lines)
 metrics = ["zeros", "mean_shift", "range_kept", "sqnr_db", "lost"]
 keys = ["granularity", "quantizer"]
 dft.record_columns(run, weights_table, dict(zip(metrics, metrics)), keys)
-table(weights_table, f"{first}, {few_bits} bits, all channels.")
+table(weights_table, f"{first}, {few} bits, all channels.")
 
 # %% [markdown]
 # Does a uniform grid keep the mean better? Errors of rounding to nearest are
@@ -261,7 +249,7 @@ table(weights_table, f"{first}, {few_bits} bits, all channels.")
 # %%
 by_tensor = {}
 for name in quantizers:
-    plan = st.scheme_plan(network, few_bits, name, "tensor", "max")
+    plan = st.scheme_plan(network, few, name, "tensor", "max")
     found = network_statistics(network, round_weights(network, plan))
     by_tensor[name] = found.set_index("layer")["mean_shift"].abs()
 shifts = pd.DataFrame(by_tensor)
@@ -278,8 +266,10 @@ table(
 # and made images where it is not.
 
 # %%
-parts = dn.parts_of(cases, train_images, validation_images, test_images, seed)
-drawn = dn.subsets_of(cases, subsets, subset_size, seed)
+CALIBRATION = 200  # images, where a correction is not data-free
+SIZE = 10  # classes of a subset; half of all at most
+parts = dn.parts_of(cases, train_images, images, images, seed)
+drawn = dn.subsets_of(cases, subsets, SIZE, seed)
 table(dn.overview(cases), "The networks and their data.")
 
 # %% [markdown]
@@ -320,8 +310,8 @@ show(
 
 # %%
 columns = ["network", "granularity", "quantizer", "accuracy", "drop"]
-here = dft.with_text(whole[whole["bits"] == few_bits])
-table(here[columns], f"Accuracy (%) and drop (points), {few_bits} bits.")
+here = dft.with_text(whole[whole["bits"] == few])
+table(here[columns], f"Accuracy (%) and drop (points), {few} bits.")
 
 # %% [markdown]
 # Drops are paired: the same images are judged by both networks, and only those
@@ -375,13 +365,13 @@ table(ours, "The poster's table 1 (accuracy, drop in points), and ours.")
 # level more, which the rule `max` never uses.
 
 # %%
-closer = partial(st.scheme_cells, labels, closer_bits)
+closer = partial(st.scheme_cells, labels, few_bits)
 found = study(
     closer(quantizers, both, ["mse"])
     + closer(["symmetric"], both, ["max", "mse", "whole"])
 )
 by_rule = pd.concat([whole, bl.drops(found, originals)])
-by_rule = by_rule[by_rule["bits"].isin(closer_bits)]
+by_rule = by_rule[by_rule["bits"].isin(few_bits)]
 
 # %%
 wide = by_rule.pivot_table(
@@ -438,12 +428,12 @@ Markdown(
 )
 
 # %%
-few = closer(quantizers, both, correction="batch norm")
-few += closer(
-    quantizers, both, correction="images", images=calibration, draw=seed
+cells = closer(quantizers, both, correction="batch norm")
+cells += closer(
+    quantizers, both, correction="images", images=CALIBRATION, draw=seed
 )
-corrected = bl.drops(study(few), originals)
-plain = whole[whole["bits"].isin(closer_bits)]
+corrected = bl.drops(study(cells), originals)
+plain = whole[whole["bits"].isin(few_bits)]
 corrected = pd.concat([plain, corrected])
 
 # %%
@@ -456,7 +446,7 @@ dft.record_drops(run, corrected[corrected["correction"] != "none"], scheme)
 table(
     wide.reset_index(),
     "Accuracy (%) without bias correction, with that from batch "
-    f"normalisation (data-free), and that from {calibration} images.",
+    f"normalisation (data-free), and that from {CALIBRATION} images.",
     1,
     name="corrections",
 )
@@ -591,7 +581,7 @@ table(
 
 # %%
 shares = []
-small = channel[(channel["subset"] != st.ALL) & (channel["bits"] == few_bits)]
+small = channel[(channel["subset"] != st.ALL) & (channel["bits"] == few)]
 data_of = {k: cases[k].splits.provenance.dataset for k in labels}
 for name, own in small.groupby(small["network"].map(data_of)):
     if own["network"].nunique() > 1:
@@ -602,7 +592,7 @@ shares = pd.concat(shares) if shares else pd.DataFrame()
 if len(shares):
     dft.record_columns(run, shares, {"share": "share"}, ["data", "source"])
     wide = shares.pivot(index="data", columns="source", values="share")
-    table(wide.reset_index(), f"Shares of variance, {few_bits} bits.", 2)
+    table(wide.reset_index(), f"Shares of variance, {few} bits.", 2)
 else:
     print("Give two networks on the same data to tell the two apart.")
 
@@ -633,7 +623,7 @@ cosines = at.assign(original=original["accuracy"]).reset_index()
 # %%
 show(
     figures_of.cosine_figure(cosines),
-    f"Drop with {few_bits} bits on subsets of classes against the mean "
+    f"Drop with {few} bits on subsets of classes against the mean "
     "cosine between their features' means.",
     "A cloud of marks a network.",
     "cosines",
@@ -672,7 +662,7 @@ for label in labels[:looked_into]:
     of_layers = sens.layer_sets(own, positions) + sens.halves(own)
     of_layers += sens.stages(own)
     more = sens.cells_of_sets(
-        label, own, of_layers, [few_bits], poster_scheme, "validation"
+        label, own, of_layers, [few], poster_scheme, "validation"
     )
     cells += more[0]
     sets.append(more[1])
@@ -736,7 +726,7 @@ cells, kept = [], []
 for label in labels:
     own = cases[label].network
     more = sens.cells_of_sets(
-        label, own, sens.partial_sets(own), [few_bits], poster_scheme, "test"
+        label, own, sens.partial_sets(own), [few], poster_scheme, "test"
     )
     cells += more[0]
     kept.append(more[1])
@@ -744,14 +734,7 @@ kept = sens.joined(pd.concat(kept), bl.drops(study(cells), originals))
 
 # %%
 columns = ["network", "way", "layers", "weights", "accuracy", "drop"]
-both_ends = kept[["drop_low", "drop_high"]].to_numpy()
-shown = kept.assign(
-    drop=[
-        dft.interval(d, *ends)
-        for d, ends in zip(kept["drop"], both_ends, strict=True)
-    ]
-)
-table(shown[columns], f"Partial quantization, {few_bits} bits.", 2)
+table(dft.with_text(kept)[columns], f"Partial quantization, {few} bits.", 2)
 for line in kept.to_dict("records"):
     keys = {"network": line["network"], "way": line["way"]}
     ci = (line["drop_low"], line["drop_high"])
@@ -768,7 +751,7 @@ for line in kept.to_dict("records"):
 # trained on for as long.
 
 # %%
-aware = pot.on_grid(network, "power-of-two", few_bits, "tensor")
+aware = pot.on_grid(network, "power-of-two", few, "tensor")
 some = next(m for m in aware.modules() if hasattr(m, "parametrizations"))
 values = some.weight.detach().abs().unique()
 exponents = torch.log2(values[values > 0])
@@ -782,7 +765,7 @@ train_cells = cell_grid(
     bits=train_bits,
     granularity=["channel"],
     epochs=[epochs],
-    rate=[rate],
+    rate=[0.005],
     seed=list(range(seed, seed + seeds)),
 )
 train_cells += [

@@ -553,7 +553,7 @@ def test_a_torchvision_network_on_a_folder(folder: Path) -> None:
     cell = SETTING | {"network": "own", "bits": 4}
     (row,) = ds.scheme_rows(**cell, **shared)
     assert row["classes"] == 3 and row["n"] == len(data)
-    assert with_folder({}, "none", "", "") == {}
+    assert with_folder({}, "none", "") == {}
 
 
 @pytest.mark.parametrize(
