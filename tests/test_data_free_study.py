@@ -290,32 +290,38 @@ def test_variance_shares_by_hand() -> None:
 # Answers
 
 
-def test_margins_of_two_classes_are_mcnemar() -> None:
-    first = np.repeat([0, 0, 1, 1], [30, 12, 5, 20])
-    second = np.repeat([0, 1, 0, 1], [30, 12, 5, 20])
-    found = pb.same_histogram(first, second, 2)
-    assert found.statistic == pytest.approx((12 - 5) ** 2 / 17)
-    assert found.freedom == 1
-    assert found.p == pytest.approx(scipy_stats.chi2.sf(49 / 17, 1))
+def test_histograms_of_two_classes_are_mcnemar() -> None:
+    first = np.repeat([0, 0, 1, 1], [30, 14, 5, 20])
+    second = np.repeat([0, 1, 0, 1], [30, 14, 5, 20])
+    found = pb.same_histogram(first, second, 2, draws=20_000)
+    # Class 0 is answered 44 and 35 times, class 1 25 and 34 times.
+    assert found.statistic == pytest.approx(81 / 79 + 81 / 59)
+    exact = scipy_stats.binomtest(5, 19).pvalue
+    assert found.changed == 19 and found.p == pytest.approx(exact, abs=0.01)
 
 
-def test_margins_of_the_same_answers() -> None:
+def test_histograms_of_the_same_answers() -> None:
     same = np.array([0, 1, 2, 2])
     assert pb.same_histogram(same, same, 5) == (0.0, 0, 1.0)
     # Swapped pairs change answers, but not the histogram.
     swapped = pb.same_histogram(np.array([0, 1, 2]), np.array([1, 0, 2]), 3)
-    assert swapped.statistic == pytest.approx(
-        0
-    ) and swapped.p == pytest.approx(1)
+    assert swapped == (0.0, 2, 1.0)
 
 
-def test_margins_hold_their_level_under_no_difference() -> None:
+def test_one_answer_to_all_is_seen_with_few_images_a_class() -> None:
+    answers = np.arange(50)
+    found = pb.same_histogram(answers, np.zeros(50, int), 50)
+    assert found.p == 1 / pb.DRAWS
+
+
+def test_histograms_hold_their_level_under_no_difference() -> None:
     rng = np.random.default_rng(0)
     p = []
-    for _ in range(300):
-        first, second = rng.integers(0, 4, (2, 200))
-        keep = rng.random(200) < 0.7
-        p.append(pb.same_histogram(first, np.where(keep, first, second), 4).p)
+    for i in range(200):
+        first, second = rng.integers(0, 20, (2, 100))
+        keep = rng.random(100) < 0.5
+        other = np.where(keep, first, second)
+        p.append(pb.same_histogram(first, other, 20, 200, seed=i).p)
     assert scipy_stats.kstest(p, "uniform").pvalue > 0.01
 
 
