@@ -60,8 +60,8 @@ def same_histogram(
 
     Raises BiasError for answers that do not fit.
 
-    Source: Bowker 1948 and Maxwell 1970 for paired tables; the p is that
-    of a permutation test. Introduced in chapter 7.
+    Source: Maxwell 1970 for paired answers; the p is that of a permutation
+    test. Introduced in chapter 7.
     """
     a, b = _checked(first, second, classes)
     moved = a != b
