@@ -659,10 +659,10 @@ table(
 # %% [markdown]
 # The same as pictures, for the published method at the fewest bits. A mark is
 # a subset, its height the points that it loses. In the left panel classes are
-# farther apart towards the right; in the right panel the subset is more
-# unlike the whole data set. Distances are skewed, so their axes are
-# logarithmic. The band is for the *line*: single subsets scatter more widely. Look
-# whether a slope rests on all marks, or on a group at either end.
+# farther apart towards the right; in the right panel the subset is more unlike
+# the whole data set. Distances are skewed, so their axes are logarithmic. The
+# band is for the *line*: single subsets scatter more widely. Look whether a
+# slope rests on all marks, or on a group at either end.
 
 # %%
 shown = curve[(curve["name"] == "published") & (curve["bits"] == min(bits))]
