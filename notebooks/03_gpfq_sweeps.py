@@ -237,8 +237,8 @@ table(pd.DataFrame(by_hand), "Norm of the error after each column.")
 # one out; *mid-tread* adds another above, and so needs more than $b$ bits to
 # be stored ({ref}`erratum <erratum-report-levels>`).
 #
-# Compare the columns in the first line, then in the last. A level more is
-# nothing at eight bits, and a good part of the alphabet at two. At few bits
+# Compare the columns in the first line, then in the last. A level more is next
+# to nothing at eight bits, and a good part of the alphabet at two. At few bits
 # that alone can decide a comparison, so every table here names levels.
 
 # %%
@@ -279,9 +279,9 @@ table(names, "Number of levels. The published GPFQ is mid-tread.")
 #
 # First a single layer of the network, and what it sees of real images. In the
 # figure the columns go from left to right in their order, the height is the
-# error so far, and the dotted line is the bound. A curve under it shows that
-# the proof was applied rightly. How far under it tells how pessimistic a
-# bound is that must hold for any data.
+# error so far, and the dotted line is the bound. If GPFQ's curve crossed it,
+# a value was beyond the outer levels, or the program is wrong. How far it
+# stays below tells how pessimistic a bound is that must hold for any data.
 
 # %%
 middle = layers[len(layers) // 2]
@@ -659,10 +659,10 @@ table(
 # %% [markdown]
 # The same as pictures, for the published method at the fewest bits. A mark is
 # a subset, its height the points that it loses. In the left panel classes are
-# farther apart towards the right; in the right panel the subset is more
-# unlike the whole data set. Both axes are logarithmic, since distances are
-# skewed. The band is for the *line*: single subsets scatter more widely. Look
-# whether a slope rests on all marks, or on a group at either end.
+# farther apart towards the right; in the right panel the subset is more unlike
+# the whole data set. Distances are skewed, so their axes are logarithmic. The
+# band is for the *line*: single subsets scatter more widely. Look whether a
+# slope rests on all marks, or on a group at either end.
 
 # %%
 shown = curve[(curve["name"] == "published") & (curve["bits"] == min(bits))]
@@ -678,8 +678,8 @@ show(
 
 # %% [markdown]
 # Similar and dissimilar subsets differ in more than distance: the greedy
-# search for dissimilar ones collects the same outlying classes again and
-# again ({ref}`chapter 2 <ch-subset-generation>`). So a trend between the
+# search for dissimilar ones tends to collect the same outlying classes again
+# and again ({ref}`chapter 2 <ch-subset-generation>`). So a trend between the
 # *kinds* of marks may be one of these few classes. A trend within a kind is
 # better evidence.
 #
@@ -868,9 +868,9 @@ for name, line in effect.iterrows():
 assert effect.loc["neither", ["drop_all", "drop_sub"]].abs().max() == 0
 
 # %% [markdown]
-# With neither, not one prediction changes; the cell above would have stopped
-# the chapter otherwise. What the habits cost depends on the network: an input
-# that is dead here may be dead for every image.
+# With neither, no accuracy changes; the cell above would have stopped the
+# chapter otherwise. What the habits cost depends on the network: an input that
+# is dead here may be dead for every image.
 #
 # Dead inputs are a matter of label-aware calibration itself. A channel that
 # fires for no image of ten classes may be what tells the other ninety. To
@@ -992,9 +992,10 @@ study.show_reference("03_gpfq_sweeps", ["accuracy", "original"])
 # :class: dropdown
 # ```
 #
-# No: early columns are corrected by later ones, the last by none. So it helps
-# to put columns with large inputs first and to leave small errors for the
-# end; `descending` of the library's GPFQ sorts them that way.
+# No: early columns are corrected by later ones, the last by none. Hence the
+# idea to put columns with large inputs first and to leave small errors for
+# the end; `descending` of the library's GPFQ sorts them that way. It is a
+# rule of thumb, and a case as small as this need not obey it.
 
 # %%
 back = [2, 1, 0]

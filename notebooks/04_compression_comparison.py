@@ -427,11 +427,11 @@ show_scores(stand_alone, "Table 4.2 of the thesis, and ours", "stand-alone")
 # interval is one over test images, and there is no $p$.)
 #
 # Three comparisons are worth a look of their own. *PTQ int8* and *PTQ int8
-# with int16 activations* differ in activations alone, so their gap is what
-# coarse activations cost; *PTQ int4 weights* and *PTQ int4 with int8
+# with int16 activations* differ in little but activations, so their gap is
+# what coarse activations cost; *PTQ int4 weights* and *PTQ int4 with int8
 # activations* ask the same where weights are coarser. *PTQ int8* and *PTQ int4
-# with int8 activations* differ in weights alone. And the two tasks have the
-# same network and the same files.
+# with int8 activations* differ in weights. And the two tasks have the same
+# network, and files of the same size.
 #
 # Ours and the thesis's stand side by side, but were trained differently, so
 # that levels of accuracy differ for reasons that have nothing to do with
@@ -728,7 +728,7 @@ show_scores(by_clusters, "Table 4.4 of the thesis, and ours", "clustered")
 #
 # The first table asks what keeping the clusters costs in accuracy. The second
 # shows whether they were kept: a layer's number of distinct values, which is
-# small where clusters live and as large as the layer where they are gone.
+# small where clusters live and about as large as the layer where they are not.
 # (The thesis's table of this kind counts two different things in two rows,
 # see {ref}`the erratum <erratum-thesis-unique>`.)
 
@@ -758,8 +758,9 @@ assert (kept["distinct"] <= max(clusters, 16)).all()
 # of a trained network hardly shrink, so for the base the mistake is small,
 # but not for eight-bit files. Compare like with like: *raw_ratio* has the
 # plain files of both, *compressed_ratio* the packed ones. *mixed_ratio* is
-# what the thesis seems to have done, and the largest of the three; the factors
-# in its text are larger still ({ref}`erratum <erratum-thesis-factors>`).
+# what the thesis seems to have done, and the largest of the three; two of the
+# factors in its text are larger than its own table allows ({ref}`erratum
+# <erratum-thesis-factors>`).
 
 # %%
 honest = ct.honest_sizes(clustered)
@@ -904,10 +905,10 @@ Markdown(f"The *integer* file runs as: {', '.join(integer)}.")
 # %% [markdown]
 # Compare only lines that are *measured*; a simulated scheme rounds first and
 # multiplies floats after, so its time says nothing about a chip with such
-# arithmetic. A batch of one shows the fixed cost of every
-# node in the graph, 64 images the cost of the products. A scheme may win one
-# and lose the other. Where two medians are closer than their quartiles are
-# wide, another run may reverse them.
+# arithmetic. A batch of one shows the fixed cost of every node in the graph,
+# 64 images the cost of the products. A scheme may win one and lose the other.
+# Where two medians are closer than their quartiles are wide, another run may
+# reverse them.
 #
 # ## Which to take
 #
