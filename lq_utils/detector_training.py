@@ -67,6 +67,18 @@ def detection_loss(
     return (focal.sum() + apart) / count
 
 
+def rate_share(done: float) -> float:
+    """Share of the learning rate when a share ``done`` is done (0 to 1).
+
+    Up in a straight line, then down to zero along a cosine. Introduced
+    in chapter 7.
+    """
+    if done < WARM_UP:
+        return done / WARM_UP
+    left = (done - WARM_UP) / (1 - WARM_UP)
+    return (1 + math.cos(math.pi * left)) / 2
+
+
 def trained_detector(
     scenes: DetectionSet,
     *,
@@ -122,12 +134,7 @@ class _State:
             self.network.parameters(), learning_rate, weight_decay=DECAY
         )
         self.steps = math.ceil(len(scenes) / BATCH)
-        self.rates = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            learning_rate,
-            total_steps=epochs * self.steps + 1,
-            pct_start=WARM_UP,
-        )
+        self.total, self.rate = epochs * self.steps, learning_rate
         settings = [epochs, learning_rate, width, seed]
         self.file = _file(scenes, self.images, settings)
 
@@ -137,7 +144,10 @@ class _State:
         order = rng.permutation(len(self.scenes))
         self.network.train()
         total = 0.0
-        for rows in np.array_split(order, self.steps):
+        for step, rows in enumerate(np.array_split(order, self.steps)):
+            done = (epoch * self.steps + step + 1) / (self.total + 1)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate * rate_share(done)
             logits, offsets = self.network(to_input(self.images[rows]))
             classes, boxes = targets(self.scenes, rows)
             loss = detection_loss(logits, offsets, classes, boxes)
@@ -146,7 +156,6 @@ class _State:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-            self.rates.step()
             total += loss.item() / self.steps
         self.epoch = epoch + 1
         with atomic_write(self.file) as temporary:
@@ -157,7 +166,6 @@ class _State:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rates": self.rates.state_dict(),
             "epoch": self.epoch,
         }
 
@@ -167,7 +175,6 @@ class _State:
         content = torch.load(self.file, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.rates.load_state_dict(content["rates"])
         self.epoch = content["epoch"]
 
 

@@ -213,6 +213,13 @@ def test_the_loss_is_least_at_the_targets(scenes: ds.DetectionSet) -> None:
     assert dt.detection_loss(sure, right + 0.3, classes, boxes) > 0.1
 
 
+def test_the_learning_rate_rises_and_falls() -> None:
+    shares = [dt.rate_share(done) for done in np.linspace(0, 1, 101)]
+    assert shares[0] == 0 and np.isclose(shares[10], 1)
+    assert np.isclose(shares[5], 0.5) and np.isclose(shares[55], 0.5)
+    assert abs(shares[-1]) < 1e-9 and np.diff(shares).argmin() == 54
+
+
 def test_a_killed_training_goes_on_where_it_stopped(
     scenes: ds.DetectionSet,
     tmp_path: Path,
@@ -394,6 +401,8 @@ def test_verdicts_on_heads_follow_from_the_rows() -> None:
     rows["AP50"] = rows["AP"]
     found = tables.verdicts(rows)["verdict"].tolist()
     assert found == ["holds here", "holds here", "does not hold here"]
+    blind = rows.assign(AP=0.05 - rows["drop_AP"])
+    assert tables.verdicts(blind)["verdict"].iloc[0] == "cannot be told here"
 
 
 def test_the_poster_s_detectors() -> None:
