@@ -29,7 +29,7 @@ MATCHED = 0.5  # least overlap of a box that counts as found
 class Matches:
     """Detections held against the truth, image by image.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
     evaluation: COCOeval
@@ -70,7 +70,7 @@ def match(truth: DetectionSet, found: Sequence[Detections]) -> Matches:
     """Hold what was found on each image against what is there.
 
     Raises DetectionError for another number of images, or no object at
-    all. Source: Lin et al. 2014 (COCO). Introduced in chapter 7.
+    all. Source: Lin et al. 2014 (COCO). Introduced in chapter 10.
     """
     if len(truth) != len(found) or not sum(map(len, truth.labels)):
         raise DetectionError(
@@ -144,7 +144,7 @@ def precision_drop(
 
     Both detectors are scored on the same ``draws`` of images. Raises
     DetectionError for different images, or fewer than 20 draws.
-    Source: Efron 1979. Introduced in chapter 7.
+    Source: Efron 1979. Introduced in chapter 10.
     """
     if before.images != after.images or draws < 20:
         raise DetectionError(
@@ -179,7 +179,7 @@ def localisation(
     ``overlap``: mean intersection over union of the best-scored of them,
     whatever class it names; ``right_class``: share of them that name the
     object's class. The latter two are NaN where nothing is found.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     overlaps, right, total = [], [], 0
     for boxes, labels, own in zip(truth.boxes, truth.labels, found):

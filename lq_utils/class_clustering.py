@@ -26,7 +26,7 @@ RULES = ("argmax", "sum")
 class ClassClusteringError(ValueError):
     """Classes that cannot be clustered or scored as asked.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
 
@@ -39,7 +39,7 @@ class Evidence:
     ``superclass_of`` int64 ``[C]``, ``distances`` float64 ``[C, C]``
     between classes by features (chapter 1).
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
     quantized: np.ndarray
@@ -57,7 +57,7 @@ register_class_partition = PARTITIONS.register
 def find_partition(name: str) -> Partition:
     """The way to cluster registered as ``name``; raises UnknownName.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     return PARTITIONS.get(name)
 
@@ -70,7 +70,7 @@ def cut(distances: np.ndarray, count: int) -> np.ndarray:
     apart; clusters are numbered by their first class.
 
     Raises ClassClusteringError for another count than 1 ... C.
-    Source: Sokal and Michener 1958. Introduced in chapter 7.
+    Source: Sokal and Michener 1958. Introduced in chapter 10.
     """
     if not 1 <= count <= len(distances):
         raise ClassClusteringError(
@@ -95,7 +95,7 @@ def by_confusion(
 
     Raises ClassClusteringError as :func:`cut`, DistanceError for a class
     without images. Source: bit-efficient poster (which names no
-    algorithm). Introduced in chapter 7.
+    algorithm). Introduced in chapter 10.
     """
     answers = np.eye(logits.shape[1])[logits.argmax(axis=1)]
     P = confusion_probabilities(answers, labels, logits.shape[1])
@@ -135,7 +135,7 @@ def _superclasses(evidence: Evidence, count: int) -> np.ndarray:
 def shuffled(clusters: np.ndarray, seed: int) -> np.ndarray:
     """Clusters of the same sizes, of classes drawn at random.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     return np.random.default_rng(seed).permutation(clusters)
 
@@ -149,7 +149,7 @@ def coarse_answers(
     classes are likeliest together, by softmax. ``clusters`` ``[C]``.
 
     Raises ClassClusteringError for another rule, or shapes that do not
-    fit. Introduced in chapter 7.
+    fit. Introduced in chapter 10.
     """
     if logits.ndim != 2 or clusters.shape != logits.shape[1:]:
         raise ClassClusteringError(
@@ -169,7 +169,7 @@ def chance_level(clusters: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy of always naming the largest cluster (0 to 1).
 
     ``labels`` ``[N]`` are of classes. Stricter than guessing at random,
-    as clusters differ in size. Introduced in chapter 7.
+    as clusters differ in size. Introduced in chapter 10.
     """
     return float(np.bincount(clusters[labels]).max() / len(labels))
 
@@ -178,7 +178,7 @@ def above_chance(accuracy: float, chance: float) -> float:
     """(accuracy - chance) / (1 - chance): 1 is perfect, 0 knows nothing.
 
     Raises ClassClusteringError for a chance of 1: one cluster holds
-    everything. Introduced in chapter 7.
+    everything. Introduced in chapter 10.
     """
     if not chance < 1:
         raise ClassClusteringError(
@@ -192,7 +192,7 @@ def mutual_information(truth: np.ndarray, answers: np.ndarray) -> float:
     """Bits that answers tell about the truth (int64 ``[N]`` both).
 
     From the frequencies of pairs, not corrected for few images. Source:
-    Shannon 1948. Introduced in chapter 7.
+    Shannon 1948. Introduced in chapter 10.
     """
     table = np.zeros((truth.max() + 1, answers.max() + 1))
     np.add.at(table, (truth, answers), 1 / len(truth))

@@ -1,4 +1,4 @@
-"""Figures of chapter 7's class clustering: drops and confusions by bits."""
+"""Figures of chapter 10's class clustering: drops and confusions by bits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def drops_figure(lines: pd.DataFrame, rule: str = "argmax") -> Figure:
     ``lines`` are those of ``by_partition``; the upper row has the drop
     itself, the lower one that above chance. Grey: where random partitions
     of the same sizes lie; dotted: classes. Raises ClassClusteringError
-    for no rows. Introduced in chapter 7.
+    for no rows. Introduced in chapter 10.
     """
     own = lines[(lines["rule"] == rule) | (lines["partition"] == CLASSES)]
     fine = own[own["partition"] == CLASSES].sort_values("bits")
@@ -97,7 +97,7 @@ def confusion_figure(
 
     Rows are true classes and sum to 1; the diagonal is left out of the
     colours. Names are written for 40 classes or fewer. Introduced in
-    chapter 7.
+    chapter 10.
     """
     order = np.argsort(clusters, kind="stable")
     shown = confusion[np.ix_(order, order)].copy()

@@ -1,4 +1,4 @@
-"""What the cells of chapter 7's class clustering are given."""
+"""What the cells of chapter 10's class clustering are given."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def study_inputs(
     """``shared`` inputs of the cells, and their ``key`` for ``sweep``.
 
     Distances between classes are those of the last layer's weights
-    (chapter 1). Introduced in chapter 7.
+    (chapter 1). Introduced in chapter 10.
     """
     last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
     shared = {
@@ -42,7 +42,7 @@ def study_inputs(
 def cluster_counts(splits: Splits, sizes: Sequence[int]) -> tuple[int, ...]:
     """Numbers of clusters with so many classes each on average.
 
-    Two clusters at least. Introduced in chapter 7.
+    Two clusters at least. Introduced in chapter 10.
     """
     classes = splits.test.num_classes
     counts = [max(2, round(classes / size)) for size in sizes]
@@ -58,7 +58,7 @@ def coarse_cells(
 ) -> list[Cell]:
     """Cells of ``coarse_rows``: all partitions and rules, one a width.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     return cell_grid(
         bits=bits,
@@ -82,7 +82,7 @@ def retrained_cells(
     """Cells of ``retrained_rows``: both targets, two partitions.
 
     Trained are the last layer alone, or all of them. Introduced in
-    chapter 7.
+    chapter 10.
     """
     return cell_grid(
         partition=[CONFUSION, RANDOM],

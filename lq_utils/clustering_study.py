@@ -1,4 +1,4 @@
-"""Cells of chapter 7's class clustering: right clusters in few bits.
+"""Cells of chapter 10's class clustering: right clusters in few bits.
 
 A cell is one quantized network; a row is one partition of its classes.
 Partitions are found on validation images and scored on test images.
@@ -48,7 +48,7 @@ def rounded(
 ) -> nn.Module:
     """The network with every layer rounded alike, without images.
 
-    Raises as ``round_weights``. Introduced in chapter 7.
+    Raises as ``round_weights``. Introduced in chapter 10.
     """
     plan = Plan.uniform(
         network,
@@ -64,7 +64,7 @@ def rounded(
 def answers(network: nn.Module, splits: Splits) -> Logits:
     """Logits float32 ``[N, C]`` on "validation" and "test" images.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     parts = {"validation": splits.validation, "test": splits.test}
     return {name: predict(network, p).numpy() for name, p in parts.items()}
@@ -98,7 +98,7 @@ def coarse_rows(
     (adjusted Rand index).
 
     Raises as ``round_weights`` and ``by_confusion``. Introduced in
-    chapter 7.
+    chapter 10.
     """
     own = answers(
         rounded(network, bits, quantizer, granularity, scale), splits
@@ -167,7 +167,7 @@ def compared(
 ) -> dict[str, int]:
     """Counts of right answers ``[N]``: hits, original_hits, lost, gained, n.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     right, was = now == truth, before == truth
     return {
@@ -205,7 +205,7 @@ def retrained_rows(
     ``"classes"``, which are trained as long. A row a width: bits_tested,
     ``compared`` with the trained network in full precision, chance.
 
-    Raises as ``coarse_rows``, and ``fine_tune``. Introduced in chapter 7.
+    Raises as ``coarse_rows``, and ``fine_tune``. Introduced in chapter 10.
     """
     grid = (quantizer, granularity, scale)
     rough = rounded(network, found_bits, *grid)

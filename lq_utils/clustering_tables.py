@@ -1,4 +1,4 @@
-"""Tables of chapter 7's class clustering: drops, limits, controls.
+"""Tables of chapter 10's class clustering: drops, limits, controls.
 
 Rows are those of ``clustering_study``. Points are per cent of images.
 """
@@ -29,7 +29,7 @@ def paired_counts(
 
     What ``paired`` gives for ``lost`` ones, ``gained`` minus ones and
     zeros, ``n`` together (at least 2). Raises ClassClusteringError for
-    impossible counts. Introduced in chapter 7.
+    impossible counts. Introduced in chapter 10.
     """
     if n < 2 or min(lost, gained) < 0 or lost + gained > n:
         raise ClassClusteringError(
@@ -58,7 +58,7 @@ def drop_table(rows: pd.DataFrame) -> pd.DataFrame:
     corrected_low, corrected_high, the same above chance.
 
     Raises ClassClusteringError for missing columns, or one cluster of
-    everything. Introduced in chapter 7.
+    everything. Introduced in chapter 10.
     """
     _require(rows, [*COUNTS, "chance"])
     found = []
@@ -84,7 +84,7 @@ def by_partition(table: pd.DataFrame) -> pd.DataFrame:
     information; ``low`` and ``high`` of the drop: over images, or, for
     random partitions, percentiles 2.5 and 97.5 of the draws.
 
-    Raises ClassClusteringError. Introduced in chapter 7.
+    Raises ClassClusteringError. Introduced in chapter 10.
     """
     _require(table, ["bits", *SETTING, "drop"])
     means = ["chance", "accuracy", "original", "drop", "corrected"]
@@ -115,7 +115,7 @@ def bit_limits(
     more already), and sure (the interval of the drop agrees at the limit
     and at the next narrower width).
 
-    Raises ClassClusteringError. Introduced in chapter 7.
+    Raises ClassClusteringError. Introduced in chapter 10.
     """
     _require(table, ["bits", *SETTING, "draw", column])
     prefix = column.removesuffix("drop")
@@ -138,7 +138,7 @@ def limit_table(
     """Bit limits of classes and clusters, plain and above chance.
 
     A line a setting: limit and limit_above_chance (medians over draws),
-    sure. Raises ClassClusteringError. Introduced in chapter 7.
+    sure. Raises ClassClusteringError. Introduced in chapter 10.
     """
     plain = bit_limits(table, "drop", tolerance)
     over = bit_limits(table, "corrected_drop", tolerance)
@@ -165,7 +165,7 @@ def against_random(
     as good by the drop, the tested one counted among them.
 
     ``table`` is one of :func:`drop_table`. Raises ClassClusteringError
-    where one of the two is missing. Introduced in chapter 7.
+    where one of the two is missing. Introduced in chapter 10.
     """
     _require(table, ["bits", *SETTING, "drop", "information"])
     kept = 100 * table["information"] / table["original_information"]
@@ -205,7 +205,7 @@ def verdicts(table: pd.DataFrame, rule: str = "argmax") -> pd.DataFrame:
     confusion and of random ones; and whether the claim holds as the
     poster has it (limit below that of classes), above chance, and
     against random clusters. Raises ClassClusteringError.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     limits = limit_table(table[table["rule"] == rule])
     classes = limits[limits["partition"] == CLASSES].iloc[0]
@@ -234,7 +234,7 @@ def verdicts(table: pd.DataFrame, rule: str = "argmax") -> pd.DataFrame:
 def claim_table(judged: pd.DataFrame) -> pd.DataFrame:
     """Lines of :func:`verdicts` by network, as claims and findings.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     lines = []
     for condition in ("as claimed", "above chance", "against random"):
@@ -250,7 +250,7 @@ def by_network(
 ) -> pd.DataFrame:
     """``function`` of each network's table, one below the other.
 
-    The first column is ``network``. Introduced in chapter 7.
+    The first column is ``network``. Introduced in chapter 10.
     """
     found = []
     for name, table in tables.items():
@@ -267,7 +267,7 @@ def record_lines(
 
     ``keys`` are the columns that tell lines apart; ``n``, where there is
     such a column, how many images a line rests on. Introduced in
-    chapter 7.
+    chapter 10.
     """
     for row in table.to_dict("records"):
         named = {str(key): row[key] for key in keys}

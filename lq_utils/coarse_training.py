@@ -18,7 +18,7 @@ def coarse_data(data: ImageData, clusters: np.ndarray) -> ImageData:
     """The same images, labelled by cluster; names are joined by "+".
 
     ``clusters`` int64 ``[C]``. Raises ClassClusteringError for another
-    number of classes. Introduced in chapter 7.
+    number of classes. Introduced in chapter 10.
     """
     if len(clusters) != data.num_classes:
         raise ClassClusteringError(
@@ -42,7 +42,7 @@ def coarse_network(network: nn.Module, clusters: np.ndarray) -> nn.Module:
 
     An output starts as the mean of its classes' outputs. Raises
     ClassClusteringError where the layer does not fit ``clusters`` [C].
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     coarse = copy.deepcopy(network).eval()
     linear = {
@@ -81,7 +81,7 @@ def trained_on_clusters(
 
     Raises as :func:`coarse_data`, :func:`coarse_network` and
     ``fine_tune``, whose arguments the others are.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     data = coarse_data(train, clusters)
     return fine_tune(

@@ -27,7 +27,7 @@ class SSDLite(Detector):
     """SSDLite320 with MobileNetV3-Large, as torchvision has it.
 
     Its labels count from 1, and are mapped to 0, 1, ... by ``detect``.
-    Sources: Liu et al. 2016; Howard et al. 2019. Introduced in chapter 7.
+    Sources: Liu et al. 2016; Howard et al. 2019. Introduced in chapter 10.
     """
 
     parts: ClassVar = {
@@ -73,7 +73,7 @@ def coco_detector() -> SSDLite:
 
     The weights are looked for in torch's cache and in ``data_dir()``;
     they are not downloaded. Raises DetectionError that says where to get
-    them. Introduced in chapter 7.
+    them. Introduced in chapter 10.
     """
     name = Path(WEIGHTS.url).name
     places = (Path(torch.hub.get_dir()) / "checkpoints", data_dir())
@@ -95,7 +95,7 @@ def read_coco(folder: Path | str, count: int) -> DetectionSet:
     ``folder`` holds ``annotations/instances_val2017.json`` and
     ``val2017/``. Labels are COCO's category numbers less one, as
     torchvision has them. Raises DetectionError where a file is missing or
-    cannot be read. Introduced in chapter 7.
+    cannot be read. Introduced in chapter 10.
     """
     folder = Path(folder)
     if not (folder / ANNOTATIONS).is_file() or count < 1:

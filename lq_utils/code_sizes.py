@@ -39,7 +39,7 @@ CHUNK = 2**22  # weights turned into codes at a time
 class CodeSizeError(ValueError):
     """Codes that cannot be stored one a byte, or none at all.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
 
@@ -74,7 +74,7 @@ def grid_codes(weight: Tensor, grid: Grid) -> np.ndarray:
     """Codes uint8 ``[K N]``, row by row, of weights ``[K, N]`` on a grid.
 
     Raises CodeSizeError for more than 256 levels, GridError for weights
-    that are not on the grid. Introduced in chapter 7.
+    that are not on the grid. Introduced in chapter 10.
     """
     if grid.alphabet.count > LEVELS:
         raise CodeSizeError(
@@ -92,7 +92,7 @@ def grid_codes(weight: Tensor, grid: Grid) -> np.ndarray:
 def network_codes(quantized: Quantized) -> dict[str, np.ndarray]:
     """Codes uint8 ``[K N]`` of every quantized layer, by its name.
 
-    Raises as :func:`grid_codes`. Introduced in chapter 7.
+    Raises as :func:`grid_codes`. Introduced in chapter 10.
     """
     return {
         name: grid_codes(weight_matrix(layer_of(quantized.model, name)), grid)
@@ -104,7 +104,7 @@ def entropy(codes: np.ndarray) -> float:
     """Bits a code that its frequencies alone ask for, H(q).
 
     ``codes`` are integers 0 ... of any shape. Raises CodeSizeError for
-    none. Source: Shannon 1948, theorem 9. Introduced in chapter 7.
+    none. Source: Shannon 1948, theorem 9. Introduced in chapter 10.
     """
     share = _counts(codes) / codes.size
     return float(-(share * np.log2(share)).sum()) + 0.0  # no -0
@@ -115,7 +115,7 @@ def entropy_bytes(layers: Layers) -> int:
 
     Every layer with its own frequencies, which the coder knows for
     nothing. A coder that exploits the order of weights can be below it.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     bits = sum(codes.size * entropy(codes) for codes in layers.values())
     return math.ceil(bits / 8 - 1e-9)
@@ -126,7 +126,7 @@ def order_bits(codes: np.ndarray) -> float:
 
     A file that says which of them it was has, for all but one order in
     2^t, at least so many bits less t, whatever the coder: n H(q) less
-    about half a log2 n for each level. Introduced in chapter 7.
+    about half a log2 n for each level. Introduced in chapter 10.
     """
     counts = _counts(codes)
     nats = gammaln(codes.size + 1) - gammaln(counts + 1).sum()
@@ -153,7 +153,7 @@ def file_sizes(
     Raises CodeSizeError for no codes, PackingError for codes that need
     more bits, UnknownName for a coder that is not registered.
 
-    Source: bit-efficient poster, table 3. Introduced in chapter 7.
+    Source: bit-efficient poster, table 3. Introduced in chapter 10.
     """
     found = {"entropy": entropy_bytes(layers)}
     together = np.concatenate([c.reshape(-1) for c in layers.values()])

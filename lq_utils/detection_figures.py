@@ -1,4 +1,4 @@
-"""Figures of chapter 7's detection: scenes with boxes, drops by part."""
+"""Figures of chapter 10's detection: scenes with boxes, drops by part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scenes_figure(
     """The first scenes with the boxes that each detector is sure of.
 
     ``found`` maps a row's name to detections on all scenes; the true
-    boxes are dotted. Introduced in chapter 7.
+    boxes are dotted. Introduced in chapter 10.
     """
     size = (1.7 * count + 0.6, 1.9 * len(found))
     fig, axes = plt.subplots(len(found), count, figsize=size, squeeze=False)
@@ -57,7 +57,7 @@ def parts_figure(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """Precision by bits, a line a set-up, a panel a metric, with intervals.
 
     Dotted: the detector in full precision. Raises DetectionError for
-    missing columns. Introduced in chapter 7.
+    missing columns. Introduced in chapter 10.
     """
     tables = {m: precision_table(rows, m) for m in metrics}
     bits = sorted(set(rows["bits"]))

@@ -22,7 +22,7 @@ CONTRAST = 60.0  # least distance of an object's colour from the ground
 class DetectionError(ValueError):
     """Images, boxes or networks that no detection can be done with.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
 
@@ -35,7 +35,7 @@ class DetectionSet:
     n may be 0), ``labels`` int64 ``[n]`` and ``crowd`` bool ``[n]`` (a
     box of many objects, which COCO leaves out of the score).
 
-    Raises DetectionError where they do not fit. Introduced in chapter 7.
+    Raises DetectionError where they do not fit. Introduced in chapter 10.
     """
 
     images: Sequence[np.ndarray] | np.ndarray
@@ -72,7 +72,7 @@ def shape_mask(
 ) -> np.ndarray:
     """Pixels bool ``[size, size]`` of a shape; ``half`` of width, height.
 
-    Raises DetectionError for an unknown shape. Introduced in chapter 7.
+    Raises DetectionError for an unknown shape. Introduced in chapter 10.
     """
     middle = np.arange(size) + 0.5
     u = (middle[None] - centre[0]) / half[0]
@@ -92,7 +92,7 @@ def shape_mask(
 def box_of(mask: np.ndarray) -> np.ndarray:
     """The smallest box float64 ``[4]`` around a mask ``[H, W]``.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     x = np.flatnonzero(mask.any(axis=0))
     y = np.flatnonzero(mask.any(axis=1))
@@ -154,7 +154,7 @@ def generate_scenes(count: int, seed: int, size: int = 64) -> DetectionSet:
     A smaller set is the beginning of a larger one with the same seed.
     Raises DetectionError for no scene, or fewer than 32 pixels.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if count < 1 or size < 32:
         raise DetectionError(

@@ -1,4 +1,4 @@
-"""Cells of chapter 7's detection: which part of a detector bears few bits."""
+"""Cells of chapter 10's detection: which part of a detector bears few bits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def detection_cells(
 ) -> list[Cell]:
     """Cells of :func:`detection_row`: every set-up, one scale a channel.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     return cell_grid(
         set_up=list(SET_UPS),
@@ -74,7 +74,7 @@ def detection_row(
     that is rounded; images.
 
     Raises as ``part_layers``, ``round_layers``, ``match`` and
-    ``precision_drop``. Introduced in chapter 7.
+    ``precision_drop``. Introduced in chapter 10.
     """
     original = fold_sequences(detector)
     rounded = fold_sequences(detector)

@@ -1,4 +1,4 @@
-"""Tables of chapter 7's detection: drops by part, and the poster's rows."""
+"""Tables of chapter 10's detection: drops by part, and the poster's rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def precision_table(rows: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
 
     Columns: set_up, bits, n (scenes), the metric, drop, low, high, smaller (how much
     smaller the file is, in per cent). Raises DetectionError for missing
-    columns. Introduced in chapter 7.
+    columns. Introduced in chapter 10.
     """
     own = [f"{end}_{metric}" for end in ("drop", "low", "high")]
     _require(rows, [*KEYS, metric, *own, "images", *SIZES])
@@ -49,7 +49,7 @@ def heads_table(rows: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
 
     A line a width: what each loses (points) with its interval, and which
     loses more where the intervals do not meet. Raises DetectionError
-    where a head is missing. Introduced in chapter 7.
+    where a head is missing. Introduced in chapter 10.
     """
     table = precision_table(rows, metric)
     heads = {h: table[table["set_up"] == h] for h in (CLASS_HEAD, BOX_HEAD)}
@@ -76,7 +76,7 @@ def poster_rows() -> pd.DataFrame:
     """The poster's detectors: mAP, size and what each loses.
 
     Columns: model, precision, mAP, MB, lost (points, from the printed
-    values), smaller (per cent). Introduced in chapter 7.
+    values), smaller (per cent). Introduced in chapter 10.
     """
     lines = []
     for model in DETECTORS:
@@ -106,7 +106,7 @@ def verdicts(rows: pd.DataFrame, most: float = 2.0) -> pd.DataFrame:
     """The poster's claims on detectors, judged by our rows.
 
     ``most``: points of AP that count as little, for a detector that has
-    ten at least. Columns: claim, evidence, verdict. Raises DetectionError. Introduced in chapter 7.
+    ten at least. Columns: claim, evidence, verdict. Raises DetectionError. Introduced in chapter 10.
     """
     table = precision_table(rows)
     widest = table["bits"].max()

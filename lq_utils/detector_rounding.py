@@ -39,7 +39,7 @@ def fold_sequences(network: M) -> M:
     """A copy with batch normalisation folded within ``nn.Sequential``.
 
     Only where it directly follows a convolution there. Source: Jacob et
-    al. 2018, section 3.2. Introduced in chapter 7.
+    al. 2018, section 3.2. Introduced in chapter 10.
     """
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
@@ -61,7 +61,7 @@ def part_layers(
 
     ``parts`` maps a part to the beginning of its layers' names. Raises
     DetectionError for an unknown set-up, or a part without layers.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if set_up not in SET_UPS:
         raise DetectionError(
@@ -92,7 +92,7 @@ def round_layers(
 ) -> dict[str, Grid]:
     """Round the weights of some layers, in place; their grids by name.
 
-    Raises as ``alphabet`` and ``fit_grid``. Introduced in chapter 7.
+    Raises as ``alphabet`` and ``fit_grid``. Introduced in chapter 10.
     """
     letters, grids = alphabet(quantizer, bits), {}
     for name in layers:
@@ -107,7 +107,7 @@ def stored_bytes(network: nn.Module, grids: Mapping[str, Grid]) -> float:
     """Bytes of a network some of whose layers are rounded.
 
     Codes packed, scales (and zero points) and all else in what memory
-    they take. Introduced in chapter 7.
+    they take. Introduced in chapter 10.
     """
     total = float(sum(t.nbytes for t in evaluation_tensors(network).values()))
     for name, grid in grids.items():

@@ -34,7 +34,7 @@ def targets(scenes: DetectionSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 
     Classes float32 ``[N, C, h, w]``, 1 in the cell of a middle, and boxes
     float32 ``[N, 4, h, w]`` in pixels, NaN in cells without object.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     side = scenes.images[0].shape[0] // STRIDE
     classes = torch.zeros(len(rows), len(scenes.class_names), side, side)
@@ -53,7 +53,7 @@ def detection_loss(
     """Focal loss of the classes plus 1 - GIoU of the boxes, an object.
 
     Arguments as :func:`targets` and the network's outputs. Sources: Lin
-    et al. 2017; Rezatofighi et al. 2019. Introduced in chapter 7.
+    et al. 2017; Rezatofighi et al. 2019. Introduced in chapter 10.
     """
     plain = F.binary_cross_entropy_with_logits(
         logits, classes, reduction="none"
@@ -71,7 +71,7 @@ def rate_share(done: float) -> float:
     """Share of the learning rate when a share ``done`` is done (0 to 1).
 
     Up in a straight line, then down to zero along a cosine. Introduced
-    in chapter 7.
+    in chapter 10.
     """
     if done < WARM_UP:
         return done / WARM_UP
@@ -95,7 +95,7 @@ def trained_detector(
     on after the last one.
 
     Raises DetectionError for no epoch, or a loss that is not finite.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if epochs < 1:
         raise DetectionError(f"{epochs} epochs: train for one at least")

@@ -1,4 +1,4 @@
-"""Figures of chapter 7's sizes: bits that a weight takes in a file."""
+"""Figures of chapter 10's sizes: bits that a weight takes in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def coders_figure(table: pd.DataFrame, coders: list[str]) -> Figure:
 
     ``table`` is one of ``bits_table`` for a single network; dotted: codes
     merely packed; dashed: the entropy. Raises CodeSizeError for no rows.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if table.empty:
         raise CodeSizeError("no rows: measure one network at least")
@@ -51,7 +51,7 @@ def poster_figure(table: pd.DataFrame) -> Figure:
     """The poster's bits a weight (hollow), ours (full), the entropy (line).
 
     ``table`` is one of ``beside_poster``. Raises CodeSizeError for no
-    rows. Introduced in chapter 7.
+    rows. Introduced in chapter 10.
     """
     if table.empty:
         raise CodeSizeError("no network of the poster was measured")

@@ -64,7 +64,7 @@ def cached_weights(network: str) -> Path | None:
 
     Looked for in torch's cache, then in ``data_dir()``, under the name
     of the download; None where there are none. Nothing is downloaded.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     name = Path(tv.get_model_weights(network).DEFAULT.url).name
     places = (Path(torch.hub.get_dir()) / "checkpoints", data_dir())
@@ -118,7 +118,7 @@ def layer_weights(
     for another share, kind of weights or network, or weights that are
     not on this machine; WeightsError as ``load_reference``.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if not 0 < share <= 1:
         raise CodeSizeError(f"share={share}: give a number above 0, at most 1")
@@ -138,7 +138,7 @@ def layer_weights(
 def weight_count(network: str, weights: str) -> int:
     """Weights of all layers, whatever share of them is measured.
 
-    Raises as :func:`layer_weights`. Introduced in chapter 7.
+    Raises as :func:`layer_weights`. Introduced in chapter 10.
     """
     if weights == GAUSSIAN:
         layers = _matrices(_skeleton(network)).values()
@@ -149,7 +149,7 @@ def weight_count(network: str, weights: str) -> int:
 def share_within(network: str, weights: str, limit: int) -> float:
     """The share of rows that leaves about ``limit`` weights; 0: all.
 
-    Raises as :func:`layer_weights`. Introduced in chapter 7.
+    Raises as :func:`layer_weights`. Introduced in chapter 10.
     """
     total = weight_count(network, weights)
     return min(1.0, limit / total) if limit else 1.0
@@ -159,7 +159,7 @@ def available_weights(network: str) -> str:
     """``"ImageNet"`` where such weights are here, else ``"Gaussian"``.
 
     A name with a data set, ``"resnet20 cifar10"``, has the book's.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     if " " in network:
         return BOOK
@@ -170,7 +170,7 @@ def available_weights(network: str) -> str:
 def file_digests(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """SHA-256 of the weight files that cells read, for a sweep's key.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     found = {}
     for network, weights in {(c["network"], c["weights"]) for c in cells}:

@@ -1,4 +1,4 @@
-"""Cells of the sizes in chapter 7: one network on one grid, all coders."""
+"""Cells of the sizes in chapter 10: one network on one grid, all coders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rounded_codes(
 
     ``quantizer`` is ``"uniform"`` or ``"power-of-two"``; one scale a
     layer, which covers the largest weight. The others as
-    ``layer_weights``, whose errors it raises. Introduced in chapter 7.
+    ``layer_weights``, whose errors it raises. Introduced in chapter 10.
     """
     letters = alphabet(QUANTIZERS[quantizer], bits)
     po2 = quantizer == "power-of-two"
@@ -53,7 +53,7 @@ def size_cells(
 
     Weights are ImageNet's or the book's where they are on this machine,
     else Gaussian; of each network about ``limit`` weights (0: all).
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     cells = []
     for name in networks:
@@ -84,7 +84,7 @@ def size_rows(
     Columns: coder (also ``"packed"``, ``"entropy"``, ``"packed, gzip"``),
     bytes (of the share), measured and total (numbers of weights),
     bits_a_weight. Raises as :func:`rounded_codes` and ``file_sizes``.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     layers = rounded_codes(network, weights, quantizer, bits, share, seed)
     measured = sum(codes.size for codes in layers.values())

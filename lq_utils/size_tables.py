@@ -1,4 +1,4 @@
-"""Tables of chapter 7's sizes: bits a weight, beside the poster's."""
+"""Tables of chapter 10's sizes: bits a weight, beside the poster's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bits_table(rows: pd.DataFrame) -> pd.DataFrame:
     ``best`` (the smallest file's coder) and ``over`` (how far it is
     above the entropy, in per cent; negative: order was of use).
 
-    Raises CodeSizeError for a missing column. Introduced in chapter 7.
+    Raises CodeSizeError for a missing column. Introduced in chapter 10.
     """
     _require(rows, *SETTING, "coder", "bits_a_weight")
     wide = rows.pivot_table(
@@ -54,7 +54,7 @@ def poster_bits() -> pd.DataFrame:
 
     A file's size by that of the network in float32, times 32. Columns:
     printed (network), network (ours), quantizer, coder, bits, poster.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     table = published(POSTER, "table 3", quantity="model size")
     found = []
@@ -83,7 +83,7 @@ def beside_poster(rows: pd.DataFrame) -> pd.DataFrame:
 
     Lines of :func:`poster_bits` whose network is in ``rows``, with ours
     (the same coder), entropy and packed, gzip; the table may be empty.
-    Raises CodeSizeError for a missing column. Introduced in chapter 7.
+    Raises CodeSizeError for a missing column. Introduced in chapter 10.
     """
     wide = bits_table(rows)
     poster = poster_bits()
@@ -94,7 +94,7 @@ def beside_poster(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def record_sizes(run: Run, rows: pd.DataFrame) -> None:
-    """Record bits a weight of every file. Introduced in chapter 7."""
+    """Record bits a weight of every file. Introduced in chapter 10."""
     for row in rows.to_dict("records"):
         keys = {name: row[name] for name in [*SETTING, "coder"]}
         run.record(
@@ -106,7 +106,7 @@ def gain_by_bits(rows: pd.DataFrame, coder: str = "7-Zip") -> pd.DataFrame:
     """What a coder saves over packing, in per cent of the packed size.
 
     Columns: network, weights, quantizer, bits, saving, possible (what the
-    entropy would). Raises CodeSizeError. Introduced in chapter 7.
+    entropy would). Raises CodeSizeError. Introduced in chapter 10.
     """
     wide = bits_table(rows)
     _require(wide, coder)

@@ -31,7 +31,7 @@ class Detections(NamedTuple):
     ``boxes`` float64 ``[n, 4]`` (left, top, right, bottom), ``scores``
     float64 ``[n]`` (0 to 1), ``labels`` int64 ``[n]``.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
     boxes: np.ndarray
@@ -43,7 +43,7 @@ class Detector(nn.Module):
     """A network that finds objects, and says where its parts are.
 
     ``parts`` maps "backbone", "class head" and "box head" to the
-    beginning of their layers' names. Introduced in chapter 7.
+    beginning of their layers' names. Introduced in chapter 10.
     """
 
     parts: ClassVar[dict[str, str]]
@@ -68,7 +68,7 @@ class TinyDetector(Detector):
 
     Source: Redmon et al. 2016 (cells), Tian et al. 2019 (no anchors, two
     heads). With four classes both heads have the same number of weights.
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
 
     parts: ClassVar = {
@@ -124,7 +124,7 @@ class TinyDetector(Detector):
 def cell_middles(height: int, width: int) -> Tensor:
     """Middles float32 ``[2, height, width]`` (x, y) of cells, in pixels.
 
-    Introduced in chapter 7.
+    Introduced in chapter 10.
     """
     y, x = torch.meshgrid(
         torch.arange(height), torch.arange(width), indexing="ij"
@@ -136,7 +136,7 @@ def decode(offsets: Tensor) -> Tensor:
     """Boxes float32 ``[N, 4, h, w]`` in pixels, of offsets of that shape.
 
     Middle: the cell's, moved by the first two (in cells); width and
-    height: exp of the others (in cells). Introduced in chapter 7.
+    height: exp of the others (in cells). Introduced in chapter 10.
     """
     middle = cell_middles(*offsets.shape[2:]) + STRIDE * offsets[:, :2]
     half = STRIDE / 2 * offsets[:, 2:].clamp(max=WIDEST).exp()

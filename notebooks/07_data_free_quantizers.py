@@ -809,12 +809,6 @@ for line in against.to_dict("records"):
     run.record("power_of_two_gain", line["difference"], ci=ends, **keys)
 
 # %% [markdown]
-# ## Class clustering
-
-# %% [markdown]
-# ## Sizes
-
-# %% [markdown]
 # ## Verdicts on quantizers
 #
 # What the poster says, and what these rows say of it. Where an interval lies

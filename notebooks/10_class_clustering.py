@@ -1,6 +1,49 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-class-clustering)=
+# # Class clustering, coded files, detectors
+#
+# **Question.** What is left when rounding alone goes no further? May a
+# network in few bits mix up cats and dogs, if pets are all one asks for? How
+# small does a file of codes get? And are boxes harder to round than names?
+#
+# {ref}`Chapter 7 <ch-data-free-quantizers>` rounds networks as the
+# bit-efficient poster {cite:p}`nayak2019bit` does, and finds out how far that
+# goes. This chapter takes the rest of the poster: its grouping of classes,
+# which is to push the limit of bits further down; its table of files
+# compressed by gzip and 7-Zip; and its detectors, with the challenge that it
+# sees in regression.
+#
+# **You will learn**
+# - how to find groups of classes that a network confuses;
+# - why accuracy on groups always rises, and what to compare it with instead;
+# - what the entropy of codes says about the best file, and which coders come
+#   near it;
+# - how detections are scored, and how to round a detector part by part.
+#
+# **Inputs.** Reference networks, which are part of the repository, at the
+# weight counts of larger ones where only sizes matter; scenes for detectors
+# are drawn here. Validation images choose clusters, test images report.
+#
+# **Time on two cores.** smoke: one minute; quick: four minutes; full: one
+# hour (estimates).
+
 # %%
 import gzip
 
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+# %%
 from lq_utils import average_precision as ap
 from lq_utils import class_clustering as cc
 from lq_utils import clustering_figures as cf
@@ -9,6 +52,7 @@ from lq_utils import clustering_study as cst
 from lq_utils import clustering_tables as ct
 from lq_utils import coco_detection as coco
 from lq_utils import code_sizes as cs
+from lq_utils import data_free_networks as dn
 from lq_utils import detection_figures as df
 from lq_utils import detection_study as det
 from lq_utils import detection_tables as dtab
@@ -18,6 +62,7 @@ from lq_utils import size_study as ss
 from lq_utils import size_tables as sizes_of
 
 # %%
+from lq_utils.alphabets import alphabet
 from lq_utils.detection_scenes import DetectionSet, generate_scenes
 from lq_utils.detector_rounding import (
     BOX_HEAD,
@@ -27,10 +72,55 @@ from lq_utils.detector_rounding import (
 )
 from lq_utils.detector_training import trained_detector
 from lq_utils.distances import confusion_distance, confusion_probabilities
+from lq_utils.figures import show, table, use_style
+
+# %%
 from lq_utils.fingerprints import digest
 from lq_utils.images import Splits
 from lq_utils.packing import pack
+from lq_utils.parameters import check_parameters
+from lq_utils.results import compare_with_reference, start_run
+from lq_utils.scales import fit_grid
+from lq_utils.sweeps import sweep
 from lq_utils.tiny_detector import Detections
+
+# %% tags=["parameters"]
+profile: str = "quick"  # smoke|quick|full|custom; names this set of values
+dataset: str = "auto10"  # auto10|auto|cifar*|synthetic*; the first network's
+model: str = "resnet20"  # any; the first network
+others: list[str] = ["resnet20@auto"]  # any; networks beside, model@dataset
+seed: int = 0  # 0..1000000; draws of images, partitions, scenes, training
+train_images: int = 1000  # 100..50000; in all, to train on clusters
+images: int = 1000  # 100..10000; of validation (clusters), of test (report)
+bits: list[int] = [8, 5, 4, 3]  # each 2..8; bits a weight; time alike
+cluster_sizes: list[int] = [2, 5]  # each 2..50; classes a cluster, on average
+draws: int = 50  # 1..10000; random partitions of the same sizes
+retrain_bits: list[int] = [4, 3]  # each 2..8; after training on clusters
+retrain_steps: int = 60  # 1..100000; of that training; its time alike
+retrain_rate: float = 0.003  # 0.00001..1; its learning rate
+size_networks: list[str] = ["resnet20 cifar10", "vgg16"]  # any; coded
+size_bits: list[int] = [6, 4, 3]  # each 2..8; bits of codes; time alike
+size_weights: int = 300000  # 0..1000000000; of each network, 0: all
+scenes: int = 800  # 32..100000; scenes to train the detector on; time alike
+test_scenes: int = 100  # 10..10000; scenes it is judged on
+detector_bits: list[int] = [8, 4, 3, 2]  # each 2..8; bits of its parts
+detector_epochs: int = 8  # 1..100; of its training; time alike
+bootstrap_draws: int = 30  # 20..10000; of test scenes, for intervals
+coco_dir: str = ""  # any; photographs of COCO, for SSDLite
+coco_images: int = 100  # 10..5000; photographs of COCO
+workers: int = 2  # 1..64; processes that compute cells at the same time
+
+# %%
+parameters = check_parameters(globals())
+
+# %%
+use_style()
+cases = dn.find_cases([f"{model}@{dataset}", *others])
+labels = list(cases)
+first = labels[0]
+run = start_run(
+    "10_class_clustering", parameters, cases[first].splits.provenance
+)
 
 # %% [markdown]
 # ## Class clustering
@@ -120,11 +210,10 @@ table(shown, "Perfect clusters can tell less than imperfect classes.", 2)
 # some width and scores all clusters of it.
 
 # %%
-grouped = labels[:cluster_networks]
-found_on = dn.parts_of(cases, train_images, cluster_images, test_images, seed)
+found_on = dn.parts_of(cases, train_images, images, images, seed)
 inputs = {
     name: ci.study_inputs(cases[name].network, Splits(**found_on[name]))
-    for name in grouped
+    for name in labels
 }
 
 # %% [markdown]
@@ -138,10 +227,10 @@ inputs = {
 # %%
 tested = {}
 for name, (shared, key) in inputs.items():
-    amount = cluster_bits, cluster_sizes, cluster_draws, seed
+    amount = bits, cluster_sizes, draws, seed
     cells = ci.coarse_cells(shared["splits"], *amount)
     given = {"shared": shared, "key": key, "code": cst.CODE}
-    found = sweep("07_clusters", cst.coarse_rows, cells, **given)
+    found = sweep("10_clusters", cst.coarse_rows, cells, **given)
     tested[name] = ct.drop_table(found)
 
 # %%
@@ -156,7 +245,7 @@ ct.record_lines(run, "cluster_drop", means, setting)
 # `sum`; its rows are in the results.)
 
 # %%
-last_one = grouped[-1]
+last_one = labels[-1]
 show(
     cf.drops_figure(means[means["network"] == last_one]),
     f"What {last_one} loses by rounding, on clusters found by several methods "
@@ -195,7 +284,7 @@ table(
 # they? Here is the first network in the fewest bits.
 
 # %%
-few = min(cluster_bits)
+few = min(bits)
 splits_of = inputs[first][0]["splits"]
 rough = cst.rounded(cases[first].network, few, **ci.GRID)
 logits = cst.answers(rough, splits_of)["validation"]
@@ -270,7 +359,7 @@ shared, key = inputs[first]
 budget = retrain_bits, retrain_steps, retrain_rate, seed
 cells = ci.retrained_cells(count, few, *budget)
 given = {"shared": shared, "key": key, "code": cst.CODE}
-found = sweep("07_retrained", cst.retrained_rows, cells, **given)
+found = sweep("10_retrained", cst.retrained_rows, cells, **given)
 trained = ct.drop_table(found)
 
 # %%
@@ -353,7 +442,7 @@ table(shown.to_frame(), "The same codes, packed after or before gzip.", 2)
 cells = ss.size_cells(size_networks, size_bits, size_weights, seed)
 key = {"files": sn.file_digests(cells)}
 given = {"key": key, "code": ss.CODE, "n_jobs": workers}
-size_rows = sweep("07_sizes", ss.size_rows, cells, **given)
+size_rows = sweep("10_sizes", ss.size_rows, cells, **given)
 sizes_of.record_sizes(run, size_rows)
 
 # %%
@@ -450,8 +539,8 @@ Markdown(
 # heads have exactly the same number of weights.
 
 # %%
-practice = generate_scenes(scene_count, seed)
-exam = generate_scenes(scene_tests, seed + 1)
+practice = generate_scenes(scenes, seed)
+exam = generate_scenes(test_scenes, seed + 1)
 detector = trained_detector(practice, epochs=detector_epochs, seed=seed)
 found = detector.detect(exam.images)
 
@@ -495,7 +584,7 @@ cells = det.detection_cells(detector_bits, bootstrap_draws, seed)
 given = {"code": det.CODE, "n_jobs": workers}
 given["shared"] = {"detector": detector, "scenes": exam}
 given["key"] = {"detector": digest(detector), "scenes": digest(exam.images)}
-parts_rows = sweep("07_detection", det.detection_row, cells, **given)
+parts_rows = sweep("10_detection", det.detection_row, cells, **given)
 
 # %%
 show(
@@ -566,15 +655,15 @@ if coco_dir:
     ssd = coco.coco_detector()
     photographs = coco.read_coco(coco_dir, coco_images)
     given["shared"] = {"detector": ssd, "scenes": photographs}
-    images = [digest(image) for image in photographs.images]
-    given["key"] = {"detector": digest(ssd), "scenes": images}
-    coco_rows = sweep("07_coco", det.detection_row, cells, **given)
+    seen = [digest(image) for image in photographs.images]
+    given["key"] = {"detector": digest(ssd), "scenes": seen}
+    coco_rows = sweep("10_coco", det.detection_row, cells, **given)
     table(dtab.precision_table(coco_rows), "SSDLite on COCO.", 1)
 else:
     print("No photographs of COCO are given (coco_dir).")
 
 # %% [markdown]
-# ## Verdicts: clusters, sizes, detectors
+# ## Verdicts
 #
 # The poster says that clustering pushes the limit of bits down. Each number
 # of clusters is judged three times: as the poster compares, above chance, and
@@ -599,11 +688,18 @@ Markdown(
 # %%
 table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
 
+# %%
+run.save()
+comparison = compare_with_reference(run.rows, "10_class_clustering")
+comparison = comparison.dropna(subset="reference")
+if len(comparison):
+    table(comparison, "This run beside the reference.", name="comparison")
+
 # %% [markdown]
-# ## Exercises on codes and clusters
+# ## Exercises
 #
 # ```{exercise}
-# :label: ex-07-huffman
+# :label: ex-10-huffman
 #
 # (15 minutes) Huffman's code {cite:p}`huffman1952method` gives each level a
 # whole number of bits: merge the two rarest levels, which costs one bit for
@@ -612,7 +708,7 @@ table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
 # ```
 
 # %% [markdown]
-# ```{solution-start} ex-07-huffman
+# ```{solution-start} ex-10-huffman
 # :class: dropdown
 # ```
 #
@@ -637,14 +733,14 @@ for width in (3, 2):
 # ```
 #
 # ```{exercise}
-# :label: ex-07-two-clusters
+# :label: ex-10-two-clusters
 #
 # (10 minutes) Find two clusters whose accuracy stays high however few the
 # bits are. Are they of any use?
 # ```
 
 # %% [markdown]
-# ```{solution-start} ex-07-two-clusters
+# ```{solution-start} ex-10-two-clusters
 # :class: dropdown
 # ```
 #
