@@ -14,7 +14,6 @@ from lq_utils.clustering_study import CLASSES, RANDOM
 from lq_utils.figures import COLORS, FAINT, INK
 from lq_utils.sweep_figures import MARKS, TONES
 
-
 EDGE = COLORS["orange"]  # to be seen on any colour of a matrix
 
 
