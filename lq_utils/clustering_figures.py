@@ -14,6 +14,8 @@ from lq_utils.clustering_study import CLASSES, RANDOM
 from lq_utils.figures import COLORS, FAINT, INK
 from lq_utils.sweep_figures import MARKS, TONES
 
+EDGE = COLORS["orange"]  # to be seen on any colour of a matrix
+
 
 def _look(i: int) -> dict[str, Any]:
     colour = COLORS[TONES[i % len(TONES)]]
@@ -109,7 +111,7 @@ def confusion_figure(
     for size in np.bincount(clusters):
         corner = (start - 0.5, start - 0.5)
         ax.add_patch(
-            plt.Rectangle(corner, size, size, fill=False, ec=INK, lw=1.2)
+            plt.Rectangle(corner, size, size, fill=False, ec=EDGE, lw=1.4)
         )
         start += size
     if len(names) <= 40:

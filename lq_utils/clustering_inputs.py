@@ -77,19 +77,19 @@ def retrained_cells(
     bits: Sequence[int],
     steps: int,
     learning_rate: float,
+    layers: Sequence[str],
     seed: int,
 ) -> list[Cell]:
     """Cells of ``retrained_rows``: both targets, two partitions.
 
-    Trained are the last layer alone, or all of them. Introduced in
-    chapter 10.
+    ``layers`` are "last", "all" or both. Introduced in chapter 10.
     """
     return cell_grid(
         partition=[CONFUSION, RANDOM],
         clusters=[clusters],
         found_bits=[found_bits],
         target=["classes", "clusters"],
-        layers=["last", "all"],
+        layers=layers,
         bits=[tuple(bits)],
         **{name: [value] for name, value in GRID.items()},
         steps=[steps],

@@ -2,7 +2,7 @@
 
 A coder is a function from bytes to bytes that some program can undo.
 Codes go in one a byte: packed to their bits first, equal codes no longer
-look equal, and a coder finds less.
+look equal, and a coder finds less, unless a byte holds whole codes.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def file_sizes(
     """Bytes of all codes in one file, by what is done to them.
 
     ``"packed"``: ``bits`` a code, no coder; ``"entropy"``: the bound of
-    :func:`entropy_bytes`; ``"packed, gzip"``: packed first, which hides
-    equal codes from the coder; and each of ``coders`` after one code a byte.
+    :func:`entropy_bytes`; ``"packed, gzip"``: packed first (which hides
+    equal codes from gzip, but not in 2, 4 or 8 bits); and each of ``coders`` after one code a byte.
     Scales, biases and names of layers are not in the file.
 
     Raises CodeSizeError for no codes, PackingError for codes that need

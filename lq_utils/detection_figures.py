@@ -83,8 +83,9 @@ def parts_figure(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
                 marker=MARKS[i % len(MARKS)],
                 ms=5,
             )
-        ax.set(title=metric, xlabel="bits", xticks=bits, ylim=0)
-    axes[0][0].set_ylabel("points")
+        ax.set(title=metric, xlabel="bits", xticks=bits)
+    # Set last: it also fixes the upper end, which all panels share.
+    axes[0][0].set(ylabel="points", ylim=0)
     handles, labels = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside right center")
     return fig

@@ -40,8 +40,9 @@ def coders_figure(table: pd.DataFrame, coders: list[str]) -> Figure:
         ax.plot(x, own["entropy"], color=INK, ls="--", label="entropy")
         for i, coder in enumerate(coders):
             ax.plot(x, own[coder], label=coder, **_look(i))
-        ax.set(title=name, xlabel="bits of the grid", xticks=x, ylim=0)
-    axes[0][0].set_ylabel("bits a weight in the file")
+        ax.set(title=name, xlabel="bits of the grid", xticks=x)
+    # Set last: it also fixes the upper end, which all panels share.
+    axes[0][0].set(ylabel="bits a weight in the file", ylim=0)
     handles, labels = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside right center")
     return fig

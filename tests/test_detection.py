@@ -357,6 +357,8 @@ def test_tables_and_figures(rows: pd.DataFrame, trained: TinyDetector) -> None:
     assert [ax.get_title() for ax in fig.axes] == ["AP", "AP50"]
     held_out = ds.generate_scenes(3, seed=2)
     found = {"as trained": trained.detect(held_out.images)}
+    top = fig.axes[0].get_ylim()[1]
+    assert top >= 100 * rows[["AP", "AP50", "original_AP50"]].max().max()
     again = figures.scenes_figure(held_out, found, 3)
     least = [len(k) for k in held_out.labels]
     assert all(
