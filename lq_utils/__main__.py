@@ -17,6 +17,7 @@ commands:
   data       download the real data sets
   train      train the committed networks
   book       run all chapters and render the book
+  compress   a network for some classes, in a budget: compress --help
 
 python -m lq_utils <command> --help tells more."""
 
@@ -29,6 +30,7 @@ MODULES = {
     "data": "data",
     "train": "train_reference",
     "book": "pages",
+    "compress": "compress_command",
 }
 
 

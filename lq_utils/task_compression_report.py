@@ -1,0 +1,150 @@
+"""Advice, verdicts and result rows of chapter 9."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from lq_utils.published import published_value
+from lq_utils.results import Run
+from lq_utils.task_compression_tables import accuracies, by_subset, gains
+from lq_utils.task_study import BLIND, UNIFORM, WHOLE
+
+SIGNIFICANT = 0.05
+# Bits in the authors' log, by variant.
+PUBLISHED_BITS = {
+    UNIFORM: "4 bit",
+    "first half finer": "5 then 3 bit",
+    "second half finer": "3 then 5 bit",
+}
+CLAIMS = {
+    (WHOLE, UNIFORM): "more bits for important layers (5.6)",
+    (WHOLE, BLIND): "both ideas together compress better (5.7)",
+    ("first half finer", UNIFORM): "5 + 3 bits beat 4 (authors' log)",
+    (UNIFORM, "second half finer"): "3 + 5 bits lose to 4 (authors' log)",
+}
+
+
+def published_halves() -> pd.DataFrame:
+    """The authors' accuracies (Sub, per cent) by variant and mean bits.
+
+    Source: log of the label-aware report's authors, ResNet-50, means over
+    their subsets. Introduced in chapter 9.
+    """
+    found = [
+        {
+            "variant": variant,
+            "published": published_value(
+                "label_aware_derived",
+                "ResNet-50 log",
+                "accuracy",
+                bits=bits,
+                protocol="Sub",
+                stage="quantized",
+                statistic="mean",
+            ),
+        }
+        for variant, bits in PUBLISHED_BITS.items()
+    ]
+    return pd.DataFrame(found)
+
+
+def recommendations(rows: pd.DataFrame) -> pd.DataFrame:
+    """What to take for each budget: chosen on validation images.
+
+    Columns: budget, kilobytes (1000 bytes), choose (the best mean on
+    validation images), level (variants whose difference to it could be
+    chance there), test, low, high (points, of the one chosen).
+
+    Introduced in chapter 9.
+    """
+    found = []
+    for budget in dict.fromkeys(rows["budget"]):
+        own = rows[rows["budget"] == budget]
+        wide = by_subset(own, "validation", budget).dropna(axis=1)
+        best = str(wide.mean().idxmax())
+        against = gains(
+            own,
+            [(best, name) for name in wide.columns if name != best],
+            "validation",
+        )
+        close = against.loc[against["p"] >= SIGNIFICANT, "second"]
+        test = accuracies(own[own["variant"] == best], "test").iloc[0]
+        found.append(
+            {
+                "budget": budget,
+                "kilobytes": test["most_bytes"] / 1000,
+                "choose": best,
+                "level": ", ".join(close) or "none",
+                "test": test["accuracy"],
+                "test_low": test["low"],
+                "test_high": test["high"],
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of a gain says of "it is larger than zero".
+
+    Introduced in chapter 9.
+    """
+    if math.isnan(low):
+        return "this run cannot tell"
+    if low > 0:
+        return "holds"
+    return "does not hold here" if high < 0 else "this run cannot tell"
+
+
+def verdicts(found: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts on claims about gains: claim, evidence, verdict.
+
+    ``found`` comes from ``gains``; claims whose pair is not there are left
+    out. Introduced in chapter 9.
+    """
+    rows = []
+    for row in found.to_dict("records"):
+        claim = CLAIMS.get((row["first"], row["second"]))
+        if claim is None:
+            continue
+        rows.append(
+            {
+                "claim": claim,
+                "bits": row["budget"],
+                "gain": row["difference"],
+                "gain_low": row["low"],
+                "gain_high": row["high"],
+                "verdict": verdict(row["low"], row["high"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def record_accuracies(run: Run, table: pd.DataFrame) -> None:
+    """Record the rows of ``accuracies`` as shares. Introduced in chapter 9."""
+    for row in table.to_dict("records"):
+        keys = {"variant": row["variant"], "budget": int(row["budget"])}
+        ends = (row["low"] / 100, row["high"] / 100)
+        run.record(
+            "accuracy",
+            row["accuracy"] / 100,
+            n=row["subsets"],
+            ci=ends if all(map(math.isfinite, ends)) else None,
+            **keys,
+        )
+        run.record("file_bytes", row["file_bytes"], **keys)
+
+
+def record_gains(run: Run, table: pd.DataFrame, metric: str) -> None:
+    """Record the rows of ``gains`` in points. Introduced in chapter 9."""
+    for row in table.to_dict("records"):
+        run.record(
+            metric,
+            row["difference"],
+            n=row["subsets"],
+            ci=(row["low"], row["high"]),
+            first=row["first"],
+            second=row["second"],
+            budget=int(row["budget"]),
+        )
