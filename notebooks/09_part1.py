@@ -10,7 +10,7 @@ from IPython.display import Markdown
 # %%
 from lq_utils import layer_sensitivity as lsn
 from lq_utils import sensitivity_figures as sf
-from lq_utils import sensitivity_report as report
+from lq_utils import sensitivity_report as sr
 from lq_utils import sensitivity_study as ss
 from lq_utils import sensitivity_tables as stb
 from lq_utils.bit_allocation import choose, row_bits
@@ -45,7 +45,7 @@ from lq_utils.sweeps import sweep
 # {ref}`chapter 1 <ch-class-distances>`.
 
 # %%
-studied = report.study_subsets(network, subset_size, layer_subsets, seed)
+studied = sr.study_subsets(network, subset_size, layer_subsets, seed)
 first_classes = list(studied[0].classes)
 
 # %% [markdown]
@@ -123,8 +123,8 @@ table(wide, caption, 5, name="prices")
 
 # %%
 everything = tuple(range(splits.train.num_classes))
-names = report.subset_names(studied, everything)
-cells = report.study_cells(
+names = sr.subset_names(studied, everything)
+cells = sr.study_cells(
     [s.classes for s in studied],
     everything,
     seed=seed,
@@ -171,13 +171,13 @@ show(
 # %%
 agreement = stb.agreement_table(rows, subset_key(everything))
 keys = ["kind", "compared"]
-report.record_lines(run, agreement, "rank_agreement", "correlation", keys)
+sr.record_lines(run, agreement, "rank_agreement", "correlation", keys)
 caption = "Rank correlation of the layers' prices by divergence with those of"
 own = agreement[agreement["kind"] == "divergence"].drop(columns="kind")
 table(own, f"{caption} other images, subsets, or all classes.", 2)
 
 # %%
-Markdown(report.agreement_text(agreement))
+Markdown(sr.agreement_text(agreement))
 
 # %% [markdown]
 # ## Whose sensitivity predicts?
@@ -239,7 +239,7 @@ assert abs(estimates.mean() - np.trace(hessian)) < 4 * error
 # %%
 prediction = stb.prediction_table(rows)
 keys = ["kind", "bits", "measure"]
-report.record_lines(run, prediction, "prediction", "correlation", keys)
+sr.record_lines(run, prediction, "prediction", "correlation", keys)
 show(
     sf.prediction_figure(prediction, ["drop of accuracy", "KL divergence"]),
     "How well prices rank the layers: mean rank correlation over subsets, "
@@ -263,7 +263,7 @@ table(ranking, f"Mean rank correlation at {fewest} bits, best first.", 2)
 # that kind.
 
 # %%
-Markdown(report.prediction_text(prediction, fewest))
+Markdown(sr.prediction_text(prediction, fewest))
 
 # %% [markdown]
 # ## Do prices add up?
@@ -284,7 +284,7 @@ show(
 
 # %%
 additivity = stb.additivity_table(rows)
-report.record_lines(run, additivity, "additivity", "mean", ["quantity"])
+sr.record_lines(run, additivity, "additivity", "mean", ["quantity"])
 table(additivity, "Sum of prices against the whole.", 2, name="additivity")
 
 # %%
@@ -382,7 +382,7 @@ show(
 
 # %%
 final = curves.groupby("search", sort=False).last().reset_index()
-report.record_lines(run, final, "search_ratio", "ratio", ["search"])
+sr.record_lines(run, final, "search_ratio", "ratio", ["search"])
 
 # %% [markdown]
 # A search sees the calibration images it is scored on, many times. What it
@@ -392,7 +392,7 @@ report.record_lines(run, final, "search_ratio", "ratio", ["search"])
 
 # %%
 plans = stb.plan_table(rows, tries)
-report.record_lines(run, plans, "plan_divergence", "held_out", ["name"])
+sr.record_lines(run, plans, "plan_divergence", "held_out", ["name"])
 caption = f"Plans no larger than {plan_bits} bits everywhere. Divergence in "
 caption += "nats; accuracy among the subset's classes, validation, per cent."
 digits = dict.fromkeys(["accuracy", "gain", "low", "high"], 2)
@@ -400,11 +400,11 @@ table(plans, caption, digits | {"divergence": 4, "held_out": 4, "p": 3})
 
 # %%
 gains = plans[plans["name"] != "uniform"]
-report.record_lines(run, gains, "gain_over_uniform", "gain", ["name"])
+sr.record_lines(run, gains, "gain_over_uniform", "gain", ["name"])
 Markdown(
     "On images held out the plan with the least divergence is that of "
     f"{plans.loc[plans['held_out'].idxmin(), 'name']}. The exact plan by "
-    f"divergence gains {report.gain_text(plans, 'divergence')} points over "
+    f"divergence gains {sr.gain_text(plans, 'divergence')} points over "
     "uniform bits."
 )
 
