@@ -103,8 +103,10 @@ def variance_shares(lost: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
     """How much of the drops is the network's, how much the classes'.
 
     ``lost`` has one row a network and subset (every pair, once). Two-way
-    sums of squares without repetition: shares (0 to 1) of ``network``,
-    ``subset`` and ``rest``; NaN where nothing varies.
+    components of variance without repetition, from mean squares, so that
+    noise alone gives neither a share on average. Columns: source
+    (``network``, ``subset``, ``rest``), share (0 to 1; NaN where nothing
+    varies), cases (networks, subsets, pairs).
 
     Raises StatsError for fewer than two networks or subsets, or a missing
     pair. Introduced in chapter 7.
@@ -116,13 +118,18 @@ def variance_shares(lost: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
             "of each or more, and every pair"
         )
     table = wide.to_numpy(dtype=np.float64)
-    mean = table.mean()
-    rows, columns = table.mean(axis=1) - mean, table.mean(axis=0) - mean
-    sums = {
-        "network": table.shape[1] * float(rows @ rows),
-        "subset": table.shape[0] * float(columns @ columns),
+    table = table - table.mean()
+    rows, columns = table.mean(axis=1), table.mean(axis=0)
+    left = table - rows[:, None] - columns
+    n, m = table.shape
+    rest = float((left**2).sum()) / ((n - 1) * (m - 1))
+    parts = {
+        "network": max(float(rows @ rows) / (n - 1) - rest / m, 0.0),
+        "subset": max(float(columns @ columns) / (m - 1) - rest / n, 0.0),
+        "rest": rest,
     }
-    total = float(((table - mean) ** 2).sum())
-    sums["rest"] = max(total - sum(sums.values()), 0.0)
-    share = [s / total if total else float("nan") for s in sums.values()]
-    return pd.DataFrame({"source": list(sums), "share": share})
+    total = sum(parts.values())
+    share = [p / total if total else float("nan") for p in parts.values()]
+    return pd.DataFrame(
+        {"source": list(parts), "share": share, "cases": [n, m, n * m]}
+    )

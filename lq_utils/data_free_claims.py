@@ -112,16 +112,18 @@ def data_claim(shares: pd.DataFrame) -> list[Claim]:
     groups = shares.groupby("data") if len(shares) else ()
     for data, own in groups:
         share = own.set_index("source")["share"]
+        networks = own.set_index("source")["cases"]["network"]
         if not np.isfinite(share).all():
             continue
         evidence = (
-            f"{data}: {share['subset']:.0%} of the variance of drops is the "
-            f"subset's, {share['network']:.0%} the network's"
+            f"{data}, {networks} networks: {share['subset']:.0%} of the "
+            f"variance of drops is the subset's, {share['network']:.0%} the "
+            "network's"
         )
         found = share["subset"] > share["network"]
         text = "the effect is architecture agnostic, and tied to the data"
         claims.append(
-            _claim(text, evidence, "supports it" if found else "against it")
+            _claim(text, evidence, "points to it" if found else "points away")
         )
     return claims
 

@@ -107,7 +107,7 @@ def scheme_figure(
             rows = own[own["quantizer"] == name]
             _curve(ax, rows, "bits", i, NAMES.get(name, name))
         ax.axhline(originals[network], color=INK, ls=":", lw=1)
-        ax.set_title(f"{network}, a scale a {kind}", fontsize=8)
+        ax.set_title(f"{network}, {kind}", fontsize=8)
         ax.set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set(xlabel="bits", xticks=sorted(lost["bits"].unique()))

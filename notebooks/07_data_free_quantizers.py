@@ -576,9 +576,10 @@ table(
 # %% [markdown]
 # On a subset the network answers with the best of the subset's logits, and
 # fewer images judge it. *Is it the architecture or the data?* Networks on the
-# same data were judged on the same subsets. Two-way sums of squares of the
-# drops tell what belongs to the network, what to the subset, and what to
-# neither. The poster expects the second.
+# same data were judged on the same subsets. Two-way components of variance
+# tell what of a drop belongs to the network, what to the subset, and what to
+# neither. The poster expects the second. Mean squares are compared, not sums:
+# there are more subsets than networks, and noise alone would favour them.
 
 # %%
 shares = []
@@ -598,8 +599,8 @@ else:
     print("Give two networks on the same data to tell the two apart.")
 
 # %% [markdown]
-# *rest* holds the noise of the test images, too. With two architectures this
-# is a small sample of what architectures there are.
+# *rest* holds the noise of the test images, too. Two architectures are a very
+# small sample of what architectures there are, so that this only points.
 #
 # ### Orthogonal classes
 #

@@ -277,7 +277,12 @@ def test_variance_shares_by_hand() -> None:
     pairs = [("a", "x", 0), ("a", "y", 2), ("b", "x", 4), ("b", "y", 6)]
     table = pd.DataFrame(pairs, columns=["network", "subset", "drop"])
     found = bl.variance_shares(table).set_index("source")["share"]
-    # Sums of squares 16 and 4 of 20, nothing left.
+    # Mean squares 16 and 4, nothing left: components 8 and 2.
+    assert found.round(12).to_dict() == {
+        "network": 0.8,
+        "subset": 0.2,
+        "rest": 0,
+    }
     assert found.round(12).to_dict() == {
         "network": 0.8,
         "subset": 0.2,
@@ -285,6 +290,19 @@ def test_variance_shares_by_hand() -> None:
     }
     with pytest.raises(StatsError):
         bl.variance_shares(table.iloc[:3])
+
+
+def test_noise_alone_is_neither_the_networks_nor_the_subsets() -> None:
+    rng = np.random.default_rng(0)
+    network, subset = np.indices((3, 400)).reshape(2, -1)
+    table = pd.DataFrame({"network": network, "subset": subset})
+    noise = bl.variance_shares(table.assign(drop=rng.normal(size=1200)))
+    assert noise["share"].iloc[2] > 0.9
+    assert noise["cases"].tolist() == [3, 400, 1200]
+    # Variances 0, 4 and 1.
+    drops = 2 * rng.normal(size=400)[subset] + rng.normal(size=1200)
+    found = bl.variance_shares(table.assign(drop=drops))
+    assert found["share"].iloc[1] == pytest.approx(0.8, abs=0.05)
 
 
 # Answers
@@ -674,10 +692,11 @@ def test_verdicts() -> None:
         {
             "source": ["network", "subset", "rest"],
             "share": [0.1, 0.6, 0.3],
+            "cases": [2, 9, 18],
             "data": "x",
         }
     )
-    assert dfc.data_claim(shares)[0]["verdict"] == "supports it"
+    assert dfc.data_claim(shares)[0]["verdict"] == "points to it"
     assert dfc.data_claim(pd.DataFrame()) == []
 
 
