@@ -9,7 +9,7 @@ import pandas as pd
 from lq_utils.published import published_value
 from lq_utils.results import Run
 from lq_utils.task_compression_tables import accuracies, by_subset, gains
-from lq_utils.task_study import BLIND, UNIFORM, WHOLE
+from lq_utils.task_plans import BLIND, UNIFORM, WHOLE
 
 SIGNIFICANT = 0.05
 # Bits in the authors' log, by variant.
@@ -85,16 +85,15 @@ def recommendations(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def verdict(low: float, high: float) -> str:
-    """What an interval of a gain says of "it is larger than zero".
+def verdict(low: float, high: float, p: float) -> str:
+    """What an interval and a p-value say of "the gain is above zero".
 
-    Introduced in chapter 9.
+    Two tasks that happen to agree have a narrow interval and a large
+    p-value: both must speak. Introduced in chapter 9.
     """
-    if math.isnan(low):
+    if p >= SIGNIFICANT or low <= 0 <= high:
         return "this run cannot tell"
-    if low > 0:
-        return "holds"
-    return "does not hold here" if high < 0 else "this run cannot tell"
+    return "holds" if low > 0 else "does not hold here"
 
 
 def verdicts(found: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +114,7 @@ def verdicts(found: pd.DataFrame) -> pd.DataFrame:
                 "gain": row["difference"],
                 "gain_low": row["low"],
                 "gain_high": row["high"],
-                "verdict": verdict(row["low"], row["high"]),
+                "verdict": verdict(row["low"], row["high"], row["p"]),
             }
         )
     return pd.DataFrame(rows)

@@ -49,6 +49,7 @@ from lq_utils import sensitivity_report as sr
 from lq_utils import task_compression_figures as tf
 from lq_utils import task_compression_report as tr
 from lq_utils import task_compression_tables as tt
+from lq_utils import task_plans as tp
 from lq_utils import task_study as ts
 from lq_utils.artifact import load_quantized
 from lq_utils.calibration import calibration_set
@@ -212,7 +213,7 @@ parts = {
     "validation": splits.validation.per_class(max(1, held_out // 2), seed),
     "test": splits.test.per_class(held_out, seed),
 }
-framework = ts.Study(network, model, splits.train, parts, settings)
+framework = tp.Study(network, model, splits.train, parts, settings)
 contents = [digest(network), model, splits.provenance.fingerprint]
 made_of = {"study": [*contents, held_out, seed, repr(settings)]}
 every = {
@@ -227,10 +228,10 @@ every = {
 # for every task, and once for all classes together, for the blind opponent.
 
 # %%
-compared = [ts.UNIFORM, *ts.HALVES, ts.BLIND, ts.WHOLE]
+compared = [tp.UNIFORM, *tp.HALVES, tp.BLIND, tp.WHOLE]
 extra = [name for name in ablated if name not in compared]
 classes = [s.classes for s in tasks]
-cells_of_costs = ts.cost_cells([*compared, *extra], classes, framework)
+cells_of_costs = tp.cost_cells([*compared, *extra], classes, framework)
 layer_costs = sweep("09_costs", ts.cost_rows, cells_of_costs, **every)
 
 # %% [markdown]
@@ -240,8 +241,8 @@ layer_costs = sweep("09_costs", ts.cost_rows, cells_of_costs, **every)
 # second, or the other way round.
 
 # %%
-work = list(ts.task_cells(compared, classes, budgets, layer_costs, framework))
-work += ts.task_cells(extra, classes, [main_budget], layer_costs, framework)
+work = list(tp.task_cells(compared, classes, budgets, layer_costs, framework))
+work += tp.task_cells(extra, classes, [main_budget], layer_costs, framework)
 
 # %%
 first_key = first.classes
@@ -344,7 +345,7 @@ table(
 
 # %%
 parted = tt.ablations(study_rows, main_budget)
-tr.record_gains(run, parted[~parted["second"].isin(ts.HALVES)], "worth")
+tr.record_gains(run, parted[~parted["second"].isin(tp.HALVES)], "worth")
 if len(parted):
     show(
         tf.gains_figure(parted, "whole framework less ablation (points)"),
@@ -379,7 +380,7 @@ show(
 )
 
 # %%
-pooled = tt.image_gain(study_rows, ts.WHOLE, ts.BLIND, main_budget, "test")
+pooled = tt.image_gain(study_rows, tp.WHOLE, tp.BLIND, main_budget, "test")
 run.record("label_gain", pooled.value, n=pooled.n, ci=pooled.ci)
 link = tt.gain_correlation(by_distance)
 sentence = "There are too few tasks for a rank correlation."
@@ -441,7 +442,8 @@ folder = TemporaryDirectory()
 target = Path(folder.name) / "task.lq"
 words = ["--model", model, "--dataset", trained_on, "--budget", "2.5bits"]
 words += ["--classes", ",".join(first.class_names[:5]), "--bits", "2,4"]
-words += ["--images", str(min(32, images)), "--out", str(target)]
+words += ["--images", str(min(30, images)), "--out", str(target)]
+words += ["--solver", solver, "--scale", scale, "--polish", str(polish)]
 status = compress(words)
 assert status == 0
 
@@ -461,8 +463,9 @@ Markdown(f"It begins `{text[:60].split(',')[0].strip()}`.")
 # %% [markdown]
 # ## Verdicts on the report's claims
 #
-# A claim holds where the whole interval of its gain lies above zero. Where
-# the interval holds zero, this run cannot tell; a run with more tasks may.
+# A claim holds where the whole interval of its gain lies above zero and the
+# signs of the tasks agree beyond chance. Else this run cannot tell; one with
+# more tasks may.
 
 # %%
 judged = tr.verdicts(told)
@@ -508,7 +511,7 @@ of_others = {
         model,
         space,
         settings,
-        ts.costs_of(layer_costs, ts.WHOLE, subset, framework),
+        tp.costs_of(layer_costs, tp.WHOLE, subset, framework),
     )
     for name, subset in (("own", classes[0]), ("another", classes[-1]))
 }
