@@ -16,26 +16,24 @@ from typing import Any
 
 import torch
 
-from lq_utils.artifact import load_quantized, save_quantized
+from lq_utils.artifact import save_quantized
+from lq_utils.compress_report import (
+    CompressError,
+    accuracies,
+    check_stored,
+    layer_lines,
+)
 from lq_utils.data import FOLDER_PREFIX, Splits, load_dataset
 from lq_utils.inference import to_input
-from lq_utils.method_tables import accuracy_interval
 from lq_utils.paths import atomic_write
 from lq_utils.task_budget import uniform_bytes
 from lq_utils.task_compression import Compressed, compress_for_task
 from lq_utils.task_models import TrainedModel, find_model
-from lq_utils.task_network import TaskNetwork, task_hits, task_network
+from lq_utils.task_network import TaskNetwork, task_network
 from lq_utils.task_settings import CHOICES, TaskSettings
 
 UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 2**20}
 CHECKED = 32  # images on which the stored file must answer the same
-
-
-class CompressError(ValueError):
-    """The command was asked for something it cannot do.
-
-    Introduced in chapter 9.
-    """
 
 
 def parse_budget(text: str) -> tuple[float, str]:
@@ -90,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     add("--import", dest="module", help="your module that registers models")
     add("--bits", default="1,2,3,4,5,6", help="that a layer may have")
     add("--allocation", default="aware", choices=CHOICES["allocation"])
+    add("--solver", default=TaskSettings.solver, help="of every layer")
+    add("--scale", default=TaskSettings.scale, help="rule for scales")
+    add("--polish", type=int, default=TaskSettings.polish, help="sweeps")
     add("--images", type=int, default=256, help="for calibration")
     add("--image-size", type=int, default=32, help="of an image folder")
     add("--seed", type=int, default=0)
@@ -110,6 +111,9 @@ def settings_from(options: argparse.Namespace) -> TaskSettings:
         ) from None
     return TaskSettings(
         allocation=options.allocation,
+        solver=options.solver,
+        scale=options.scale,
+        polish=options.polish,
         bits=bits,
         images=options.images,
         cost_images=min(options.images, TaskSettings.cost_images),
@@ -152,68 +156,6 @@ def chosen_classes(text: str, splits: Splits) -> tuple[int, ...]:
         )
         for word in words
     )
-
-
-def accuracies(
-    found: Compressed, before: TaskNetwork, splits: Splits
-) -> list[dict[str, Any]]:
-    """Accuracy on held-out images of the classes, before and after.
-
-    One row a part and network: part, network, correct, n, accuracy, low,
-    high (0 to 1, Wilson's interval). Introduced in chapter 9.
-    """
-    rows = []
-    for part in (splits.validation, splits.test):
-        networks = {
-            "before": before.network,
-            "after": found.quantized.model,
-        }
-        for name, network in networks.items():
-            hits = task_hits(network, part, before)
-            share = accuracy_interval([int(hits.sum())], len(hits))
-            rows.append(
-                {
-                    "part": part.part,
-                    "network": name,
-                    "correct": int(hits.sum()),
-                    "n": len(hits),
-                    "accuracy": share.value,
-                    "low": share.low,
-                    "high": share.high,
-                }
-            )
-    return rows
-
-
-def layer_lines(found: Compressed) -> list[str]:
-    """What was chosen for each layer, as lines of text.
-
-    Introduced in chapter 9.
-    """
-    errors = found.quantized.layers.set_index("layer")["relative_error"]
-    width = max(len(row.layer) for row in found.plan)
-    lines = [f"{'layer':{width}}  bits  levels  weights  output error"]
-    for row in found.plan:
-        layer = found.task.network.get_submodule(row.layer)
-        count = layer.weight.numel()  # type: ignore[operator]
-        levels = found.plan.levels(row.layer)
-        lines.append(
-            f"{row.layer:{width}}  {row.bits:4}  {levels:6}  {count:7,}  "
-            f"{errors[row.layer]:12.4f}"
-        )
-    return lines
-
-
-def check_stored(path: Path, found: Compressed, images: torch.Tensor) -> None:
-    """Load the file again and compare answers, bit for bit.
-
-    Raises CompressError where they differ. Introduced in chapter 9.
-    """
-    with torch.no_grad():
-        again = load_quantized(path)(images)
-        same = torch.equal(again, found.quantized.model(images))
-    if not same:
-        raise CompressError(f"{path} answers differently; write it again")
 
 
 def _write(

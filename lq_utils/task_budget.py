@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+import torch
 from torch import nn
 
 from lq_utils.bit_allocation import (
@@ -16,6 +17,7 @@ from lq_utils.bit_allocation import (
     plan_file_bytes,
     plan_within_file,
 )
+from lq_utils.graph import fold_batch_norm, layer_of, layer_table, trace
 from lq_utils.plans import Plan
 from lq_utils.task_network import TaskNetwork
 from lq_utils.task_settings import TaskSettings
@@ -31,6 +33,36 @@ def template(network: nn.Module, settings: TaskSettings) -> Plan:
     return Plan.uniform(network, TEMPLATE_BITS, **settings.row())
 
 
+def sized_network(network: nn.Module, settings: TaskSettings) -> nn.Module:
+    """The network with all the tensors that its file will hold.
+
+    Bias correction gives a bias to layers that have none: 4 bytes an
+    output. Raises TraceError where it cannot be followed. Introduced in
+    chapter 9.
+    """
+    if settings.correction != "bias":
+        return network
+    folded = fold_batch_norm(trace(network))
+    for info in layer_table(folded):
+        module = layer_of(folded, info.name)
+        if module.bias is None:
+            module.bias = nn.Parameter(torch.zeros(info.rows))
+    return folded
+
+
+def file_bytes(
+    task: TaskNetwork, model_name: str, plan: Plan, settings: TaskSettings
+) -> int:
+    """Bytes of the task's file under a plan, before calibration.
+
+    Introduced in chapter 9.
+    """
+    network = sized_network(task.network, settings)
+    return plan_file_bytes(
+        network, plan, model_name, task.total, fold=settings.fold
+    )
+
+
 def uniform_bytes(
     task: TaskNetwork, model_name: str, bits: float, settings: TaskSettings
 ) -> int:
@@ -44,9 +76,7 @@ def uniform_bytes(
 
     def measured(whole: int) -> int:
         plan = Plan.uniform(task.network, whole, **settings.row())
-        return plan_file_bytes(
-            task.network, plan, model_name, task.total, fold=settings.fold
-        )
+        return file_bytes(task, model_name, plan, settings)
 
     low = math.floor(bits)
     least = measured(low)
@@ -97,7 +127,7 @@ def choose_plan(
     return plan_within_file(
         costs,
         template(task.network, settings),
-        task.network,
+        sized_network(task.network, settings),
         budget_bytes,
         model_name,
         task.total,

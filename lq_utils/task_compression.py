@@ -161,21 +161,14 @@ def compress_for_task(
     images = mixed_images(
         train, settings.images, settings.subset_share, classes, settings.seed
     )
-    limit = budget_bytes
-    while True:
-        chosen = plan
-        if chosen is None:
-            chosen = choose_plan(task, model_name, limit, settings, costs)
-        found = quantize_for_task(task.network, chosen, images, settings)
-        size = size_report(found, model_name, task.total)["file_bytes"]
-        if size <= budget_bytes:
-            return Compressed(
-                task, found, chosen, size, budget_bytes, costs, settings
-            )
-        if plan is not None:
-            raise AllocationError(
-                f"the file of this plan has {size} bytes, "
-                f"{size - budget_bytes} more than the budget: give fewer bits"
-            )
-        # A correction gave biases to layers that had none.
-        limit -= size - budget_bytes
+    chosen = plan
+    if chosen is None:
+        chosen = choose_plan(task, model_name, budget_bytes, settings, costs)
+    found = quantize_for_task(task.network, chosen, images, settings)
+    size = size_report(found, model_name, task.total)["file_bytes"]
+    if size > budget_bytes:
+        raise AllocationError(
+            f"the file of this plan has {size} bytes, {size - budget_bytes} "
+            f"more than the budget of {budget_bytes}: give fewer bits"
+        )
+    return Compressed(task, found, chosen, size, budget_bytes, costs, settings)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from lq_utils.label_aware import Classes
 from lq_utils.published import published_value
 from lq_utils.results import Run
-from lq_utils.task_compression_tables import accuracies, by_subset, gains
-from lq_utils.task_study import BLIND, UNIFORM, WHOLE
+from lq_utils.stats import Correlation, Interval
+from lq_utils.subsets import Subset
+from lq_utils.task_compression_tables import (
+    accuracies,
+    agreement,
+    by_subset,
+    cost_agreement,
+    gains,
+)
+from lq_utils.task_plans import BLIND, UNIFORM, WHOLE
+from lq_utils.task_settings import ABLATIONS, TaskSettings
+from lq_utils.task_tables import with_intervals
 
 SIGNIFICANT = 0.05
 # Bits in the authors' log, by variant.
@@ -85,16 +97,15 @@ def recommendations(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def verdict(low: float, high: float) -> str:
-    """What an interval of a gain says of "it is larger than zero".
+def verdict(low: float, high: float, p: float) -> str:
+    """What an interval and a p-value say of "the gain is above zero".
 
-    Introduced in chapter 9.
+    Two tasks that happen to agree have a narrow interval and a large
+    p-value: both must speak. Introduced in chapter 9.
     """
-    if math.isnan(low):
+    if p >= SIGNIFICANT or low <= 0 <= high:
         return "this run cannot tell"
-    if low > 0:
-        return "holds"
-    return "does not hold here" if high < 0 else "this run cannot tell"
+    return "holds" if low > 0 else "does not hold here"
 
 
 def verdicts(found: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +126,7 @@ def verdicts(found: pd.DataFrame) -> pd.DataFrame:
                 "gain": row["difference"],
                 "gain_low": row["low"],
                 "gain_high": row["high"],
-                "verdict": verdict(row["low"], row["high"]),
+                "verdict": verdict(row["low"], row["high"], row["p"]),
             }
         )
     return pd.DataFrame(rows)
@@ -148,3 +159,95 @@ def record_gains(run: Run, table: pd.DataFrame, metric: str) -> None:
             second=row["second"],
             budget=int(row["budget"]),
         )
+
+
+def task_listing(
+    tasks: Sequence[Subset], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """A row a task: kind, median distance, names of its classes.
+
+    Introduced in chapter 9.
+    """
+    return pd.DataFrame(
+        {
+            "kind": [task.kind for task in tasks],
+            "median distance": [task.median for task in tasks],
+            "classes": [", ".join(task.names(class_names)) for task in tasks],
+        }
+    )
+
+
+def switch_table(settings: TaskSettings) -> pd.DataFrame:
+    """What each ablation sets to what: a row a switch.
+
+    Introduced in chapter 9.
+    """
+    rows = [
+        {
+            "ablation": name,
+            "switch": switch,
+            "set to": str(value),
+            "otherwise": str(getattr(settings, switch)),
+        }
+        for name, changes in ABLATIONS.items()
+        for switch, value in changes.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def accuracy_page(means: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``accuracies`` for a page: values with their intervals.
+
+    Introduced in chapter 9.
+    """
+    ends = {"low": "accuracy_low", "high": "accuracy_high"}
+    page = means.rename(columns=ends).drop(columns="most_bytes")
+    return with_intervals(page)
+
+
+def halves_page(means: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """The authors' halves beside ours at a budget, accuracies in points.
+
+    Introduced in chapter 9.
+    """
+    own = means[means["budget"] == budget].set_index("variant")["accuracy"]
+    page = published_halves()
+    page[f"ours, {budget} bits"] = page["variant"].map(own)
+    return page
+
+
+def label_text(pooled: Interval, link: Correlation | None) -> str:
+    """What knowing the labels brings, as a sentence or two.
+
+    ``pooled`` is from ``image_gain``, ``link`` from ``gain_correlation``.
+    Introduced in chapter 9.
+    """
+    text = (
+        f"Over all {pooled.n:,} test images of the tasks, knowing the labels "
+        f"brings {pooled.value:+.2f} points [{pooled.low:.2f}, "
+        f"{pooled.high:.2f}]. "
+    )
+    if link is None:
+        return text + "There are too few tasks for a rank correlation."
+    return text + (
+        f"The gain's rank correlation with the distance is {link.value:.2f} "
+        f"[{link.low:.2f}, {link.high:.2f}]."
+    )
+
+
+def agreement_page(
+    rows: pd.DataFrame,
+    costs: pd.DataFrame,
+    subsets: Sequence[Classes],
+    kinds: Mapping[str, str],
+    budget: int,
+) -> pd.DataFrame:
+    """Agreement of the aware and the blind plans and costs, by task.
+
+    Columns: kind, layers, same, moved, rank_correlation. Introduced in
+    chapter 9.
+    """
+    plans = agreement(rows, budget)
+    page = plans.merge(cost_agreement(costs, subsets, budget), on="classes")
+    page.insert(0, "kind", page.pop("classes").map(kinds))
+    return page

@@ -19,7 +19,7 @@ from lq_utils.stats import (
     spearman,
     wilson,
 )
-from lq_utils.task_study import BLIND, HALVES, UNIFORM, WHOLE
+from lq_utils.task_plans import BLIND, HALVES, UNIFORM, WHOLE
 
 ENDS = ["low", "high"]
 

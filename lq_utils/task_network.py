@@ -115,12 +115,22 @@ def slice_classifier(network: nn.Module, classes: Sequence[int]) -> nn.Module:
     Source: label-aware report, section 1 (a network for a subset of the
     classes). Introduced in chapter 9.
     """
+    name, old = _classifier(network)
+    return _cut(network, name, check_classes(classes, old.out_features))
+
+
+def _classifier(network: nn.Module) -> tuple[str, nn.Linear]:
     name = classifier_name(network)
+    found = network.get_submodule(name)
+    assert isinstance(found, nn.Linear)
+    return name, found
+
+
+def _cut(network: nn.Module, name: str, rows: tuple[int, ...]) -> nn.Module:
     kept = copy.deepcopy(network).eval()
     old = kept.get_submodule(name)
     assert isinstance(old, nn.Linear)
-    chosen = check_classes(classes, old.out_features)
-    kept.set_submodule(name, _rows_of(old, chosen))
+    kept.set_submodule(name, _rows_of(old, rows))
     return kept.requires_grad_(False)
 
 
@@ -157,8 +167,7 @@ def task_network(
 
     Introduced in chapter 9.
     """
-    found = network.get_submodule(classifier_name(network))
-    assert isinstance(found, nn.Linear)
+    name, found = _classifier(network)
     chosen = check_classes(classes, found.out_features)
     if len(class_names) != found.out_features:
         raise TaskError(
@@ -168,7 +177,7 @@ def task_network(
     names = tuple(class_names[k] for k in chosen)
     if not cut:
         return TaskNetwork(network, chosen, names, chosen, found.out_features)
-    kept, own = slice_classifier(network, chosen), tuple(range(len(chosen)))
+    kept, own = _cut(network, name, chosen), tuple(range(len(chosen)))
     return TaskNetwork(kept, chosen, names, own, len(chosen))
 
 
