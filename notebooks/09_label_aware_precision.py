@@ -42,6 +42,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
 from IPython.display import Markdown
 
@@ -292,7 +293,7 @@ Markdown(sr.agreement_text(agreement))
 # | output error | $\sum_k s_k\, \Delta W_k H \Delta W_k^\top$, $s_k$ the mean squared gradient of output $k$ | Gram matrices, one gradient |
 # | weight error | $\lVert \Delta W \rVert^2$ | nothing |
 # | fisher | $\sum_i \overline{g_i^2}\, \Delta w_i^2$, $g$ the gradients of $L$ of single images | a gradient for each image |
-# | trace | $\mathrm{tr}(\nabla^2 L) / n \cdot \lVert \Delta W \rVert^2$ (HAWQ-V2) | products with the Hessian |
+# | trace | $\mathrm{tr}(\nabla^2 L) / n \cdot \lVert \Delta W \rVert^2$ {cite:p}`dong2020hawq` | products with the Hessian |
 # | dimension | change of the intrinsic dimension times $\lVert \Delta W \rVert^2$ | outputs of the layers |
 # | components | change of the number of principal components times $\lVert \Delta W \rVert^2$ | outputs of the layers |
 # | shrinking | size of the next layer's output by that of the layer before, at most one, times $\lVert \Delta W \rVert^2$ | nothing |
@@ -316,7 +317,7 @@ Markdown(sr.agreement_text(agreement))
 # layer has weights. But for random signs $v$ the mean of $v^\top H v$ is the
 # trace, because $v_i v_j$ is one on the diagonal and zero on average beside
 # it. And $Hv$ is the gradient of a product of the gradient with $v$, so that
-# the matrix is never needed.
+# the matrix is never needed {cite:p}`hutchinson1989stochastic`.
 
 # %%
 rng = np.random.default_rng(0)
@@ -438,8 +439,9 @@ table(shown, caption, 6, name="three-layers")
 # that is both larger and dearer than another can be dropped at once, for
 # whatever follows serves both alike. What survives after each layer is a
 # short front of sizes and prices, and the last front holds the optimum:
-# exactly, for any prices. (Taking the best saving for each bit first, the
-# greedy way, may leave part of the budget unused.)
+# exactly, for any prices {cite:p}`kellerer2004knapsack`. (Taking the best
+# saving for each bit first, the greedy way, may leave part of the budget
+# unused.)
 
 # %%
 front, lengths = [(0, 0.0)], []

@@ -725,8 +725,8 @@ for width in (3, 2):
     codes = cs.grid_codes(uniform.round(W), uniform)
     left, total = [int(c) for c in np.bincount(codes) if c], 0
     while len(left) > 1:
-        a, b, *others = sorted(left)
-        left, total = [a + b, *others], total + a + b
+        a, b, *more = sorted(left)
+        left, total = [a + b, *more], total + a + b
     length, least = total / codes.size, cs.entropy(codes)
     assert least <= length < least + 1
     print(f"{width} bits: Huffman {length:.2f}, entropy {least:.2f}")
