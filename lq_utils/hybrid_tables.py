@@ -74,6 +74,22 @@ def selections(
     return pd.DataFrame(lines)
 
 
+def choice_counts(chosen: pd.DataFrame) -> pd.DataFrame:
+    """How many networks of a task each way to choose gave which layers.
+
+    ``chosen`` is a table of :func:`selections`. Columns: task, choice,
+    significant (names, or "none"), bits (as ``label``), networks.
+
+    Introduced in chapter 6.
+    """
+    named = chosen.assign(
+        significant=[", ".join(s) or "none" for s in chosen["significant"]],
+        bits=chosen["bits"].map(label),
+    )
+    keys = ["task", "choice", "significant", "bits"]
+    return named.groupby(keys, sort=False).size().reset_index(name="networks")
+
+
 def chosen_scores(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """Rows of the plans that were chosen, with the choice as set-up.
 

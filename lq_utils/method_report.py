@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lq_utils.method_tables import accuracy_interval
@@ -64,6 +65,28 @@ def record_points(
         found = {name: row[name] for name in keys}
         ci = (row["low"], row["high"])
         run.record(metric, row[metric], n=n, ci=ci, **found)
+
+
+def record_gaps(run: Run, by_rule: pd.DataFrame) -> dict[str, float]:
+    """Record how far the choice of a rule, and of a solver, moves accuracy.
+
+    ``by_rule`` has columns method, scale and accuracy (points). "rule" is
+    the gap between the best and the worst scale rule, averaged over the
+    solvers, "solver" the reverse; once for all solvers and once for those
+    with feedback, without RTN. Returns the latter, in points.
+
+    Introduced in chapter 8.
+    """
+    wide = by_rule.pivot(index="method", columns="scale", values="accuracy")
+    feeding = wide.drop(index="RTN", errors="ignore")
+    gaps: dict[str, float] = {}
+    for kind, part in {"all": wide, "with feedback": feeding}.items():
+        for axis, choice in ((1, "rule"), (0, "solver")):
+            gaps[choice] = float(np.ptp(part.to_numpy(), axis=axis).mean())
+            run.record(
+                "accuracy_gap", gaps[choice], choice=choice, solvers=kind
+            )
+    return gaps
 
 
 def time_claims(seconds: pd.Series, steps: int) -> list[Claim]:

@@ -26,9 +26,12 @@ class Cloud:
 
     def __init__(self, points: np.ndarray) -> None:
         self.points = points
-        self.mean = points.mean(axis=0, dtype=np.float64)
         largest = max(float(points.max()), -float(points.min()))
-        self.scale = float(np.ldexp(1.0, -max(np.frexp(largest)[1], -900)))
+        least = -126 if points.dtype == np.float32 else -900
+        self.scale = float(np.ldexp(1.0, -max(np.frexp(largest)[1], least)))
+        # Any centre will do, as long as it is the same in both precisions.
+        mean = points.mean(axis=0, dtype=np.float64) * self.scale
+        self.centre = mean.astype(points.dtype)
         self.norms = np.zeros(len(points))
         for part in self.parts(slice(None)):
             self.norms += np.einsum("ij,ij->i", part, part)
@@ -36,19 +39,27 @@ class Cloud:
     def __len__(self) -> int:
         return len(self.points)
 
-    def parts(self, rows: slice | np.ndarray) -> Iterator[np.ndarray]:
-        """Centred and scaled rows, some columns at a time, float64."""
+    def parts(
+        self, rows: slice | np.ndarray, kind: type[np.floating] = np.float64
+    ) -> Iterator[np.ndarray]:
+        """Centred and scaled rows, some columns at a time, as ``kind``.
+
+        Every value is rounded once: a difference of float32 points is
+        taken in float32 where that is what is wanted.
+        """
+        work = np.promote_types(kind, self.points.dtype)
         for start in range(0, self.points.shape[1], PART):
             columns = slice(start, start + PART)
-            part = self.points[rows, columns] - self.mean[columns]
-            part *= self.scale
-            yield part
+            part = self.points[rows, columns].astype(work)
+            part *= work.type(self.scale)
+            part -= self.centre[columns]
+            yield part.astype(kind, copy=False)
 
     def squares(self, row: int, others: np.ndarray | slice) -> np.ndarray:
         """Squared distances of scaled points, from float64 differences."""
-        gaps = np.subtract(
-            self.points[others], self.points[row], dtype=np.float64
-        )
+        # To float64 first: numpy is slow at operations that convert.
+        gaps = self.points[others].astype(np.float64)
+        gaps -= self.points[row]
         gaps *= self.scale
         return np.einsum("ij,ij->i", gaps, gaps)
 
@@ -82,14 +93,13 @@ class Cloud:
         shape = (columns.stop - columns.start, rows.stop - rows.start)
         # BLAS counts columns first: what it calls c is our transpose.
         total = np.zeros(shape, dtype=np.float32, order="F")
-        right = self.parts(rows if same else columns)
-        for left in self.parts(rows):
-            a = left.astype(np.float32).T
+        right = self.parts(columns, np.float32)
+        for left in self.parts(rows, np.float32):
             if same:
-                total = ssyrk(-2, a, 1, total, 1, 1, overwrite_c=1)
+                total = ssyrk(-2, left.T, 1, total, 1, 1, overwrite_c=1)
                 continue
-            b = next(right).astype(np.float32).T
-            total = sgemm(-2, b, a, 1, total, 1, overwrite_c=1)
+            b = next(right).T
+            total = sgemm(-2, b, left.T, 1, total, 1, overwrite_c=1)
         return _mirror(total.T) if same else total.T
 
 

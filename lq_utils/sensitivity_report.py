@@ -12,6 +12,7 @@ from torch import nn
 from lq_utils.distances import weight_cosine
 from lq_utils.label_aware import Classes, Settings, subset_key
 from lq_utils.results import Run
+from lq_utils.sensitivity_tables import COMPARED
 from lq_utils.subsets import Subset, generate
 
 WAYS = ("similar", "random", "dissimilar")
@@ -106,10 +107,20 @@ def agreement_text(agreement: pd.DataFrame) -> str:
         f"with {name} {_text(line['correlation'], line)}"
         for name, line in lines.items()
     ]
+    text = f"A subset's prices agree {'; '.join(parts)}."
+    own_images, blind = (lines.get(COMPARED[k]) for k in (0, 2))
+    if own_images is None or blind is None:
+        return text
+    gap = own_images["correlation"] - blind["correlation"]
+    if gap <= 0:
+        return (
+            f"{text} All classes rank its layers no worse than its own "
+            "images do: for the choice of bits the labels add nothing that "
+            "so many images can show."
+        )
     return (
-        f"A subset's prices agree {'; '.join(parts)}. How far agreement "
-        "with the same subset from other images is above that with all "
-        "classes is all that knowing the labels can add to the choice of "
+        f"{text} Its own images rank its layers better than all classes "
+        f"do, by {gap:.2f}: that much the labels can add to the choice of "
         "bits."
     )
 

@@ -19,6 +19,12 @@
 # as Gaussians. This chapter rebuilds that measure, tests it, and puts eight
 # others beside it.
 #
+# Three choices are stacked on one another: a network that says what images
+# have in common, a map that says who is near whom, and a formula that turns
+# clouds into one number. Each can make two classes close or far by itself. A
+# sentence such as "similar classes lose more accuracy" is about all three. So
+# each of them is changed here while the others stay.
+#
 # **You will learn**
 # - how to get embeddings of small images from a large network;
 # - what UMAP keeps of them, and what it makes up;
@@ -117,6 +123,12 @@ names, supers = sample.class_names, sample.superclass_of
 # - $D$ grows without bound as a covariance becomes flat. With few images a
 #   class, $\Sigma^{-1}$ is noisy, and so is $D$.
 #
+# In words: $D$ measures a step between two means in units of the widths of
+# both clouds, and adds how different the two shapes are. Two clouds with the
+# same mean are not at distance zero if one is round and the other long. And
+# because the step is squared and divided by a variance, a tight class is far
+# from everything, though its neighbours on the map may be near to the eye.
+#
 # Hence a little regularisation,
 # $\Sigma \leftarrow (1-\rho)\,\Sigma + \rho\,\tfrac{\tr\Sigma}{d} I$ with a
 # small shrinkage $\rho$, and no eigenvalue below a thousandth of the mean one.
@@ -166,11 +178,19 @@ Markdown(f"By hand {by_hand} nats, by the library {fast[0, 1]} nats.")
 # pixel. A network trained on ImageNet has learnt features that carry over.
 # Each image is enlarged, sent through the network, and its last feature map
 # is averaged over all positions. The report's text says *flattened*; its
-# authors' code averages. `pooling` offers both.
+# authors' code averages ({ref}`erratum <erratum-report-embedding>`).
+# `pooling` offers both. The average forgets where something is and keeps
+# whether it is there, so an otter on the left is like an otter on the right.
 #
 # With ResNet-50 that gives 2,048 numbers an image. The default here is
 # EfficientNet-Lite0, from the family of {cite:t}`tan2019efficientnet`, since
 # its weights come with the installation and need no download.
+
+# %% [markdown]
+# What may go wrong: the network has seen sharp photographs, and gets small
+# ones that were blown up. Its features are then of blur and colour more than
+# of fur and feathers. `backbone` can be `pixels`, which has no network at all
+# and shows what the features are worth.
 
 # %%
 features = embed(sample.images, backbone, image_size, pooling)
@@ -201,7 +221,14 @@ show(
 
 # %% [markdown]
 # Read it with care. Who sits beside whom is informative; how wide a gap is,
-# much less so, since the layout spends little effort on far pairs.
+# much less so, since the layout spends little effort on far pairs. Its loss
+# sees the graph of nearest neighbours only {cite:p}`damrich2021umap`, and
+# where whole groups end up is largely decided by the layout that it starts
+# from {cite:p}`kobak2021initialization`. The axes mean nothing; the map could
+# be turned or mirrored. Look for marks of one colour and shape that lie
+# together, and for clouds of dots much wider than the gaps between their
+# means: their classes overlap in the plane, whatever the names suggest. See
+# also {ref}`the erratum on what a map preserves <erratum-report-umap>`.
 #
 # ## The distance matrix
 #
@@ -224,6 +251,12 @@ show(
 )
 
 # %% [markdown]
+# Row and column of a pixel are two classes, dark is close, and the scale of
+# colours is logarithmic. If people's superclasses were also close on the map,
+# dark squares would stand along the diagonal, between the thin lines. Dark
+# squares away from it are superclasses that mix. A light row and column is a
+# class that is far from all others, often one with a tight cloud.
+#
 # Which pairs are closest? CIFAR-100 {cite:p}`krizhevsky2009learning` groups
 # its classes in twenty superclasses, chosen by people. No step above has seen
 # them, so they are a fair first test.
@@ -240,6 +273,13 @@ farthest = ld.closest_pairs(D, names, 5, farthest=True)
 table(farthest, "The five farthest pairs, distance in nats.", name="far")
 
 # %% [markdown]
+# In each of the two tables count the classes that occur more than once. A
+# class with a tight cloud is far from everything, so the far end of the list
+# may say less about pairs than about one or two outliers. {ref}`Chapter 2
+# <ch-subset-generation>` meets them again when it looks for dissimilar
+# subsets. At the close end look at the pairs that are not of one superclass:
+# do they look alike, share a background, or make no sense?
+#
 # ## A skewed distribution
 #
 # The report sums up a set of pairs by the *median*, because the distances
@@ -247,6 +287,10 @@ table(farthest, "The five farthest pairs, distance in nats.", name="far")
 # the width of a class, and its squared distances grow fourfold. On a
 # logarithmic axis most of the skewness goes, which is why later chapters work
 # with the logarithm.
+#
+# Both panels show the same pairs. In the left one far pairs pull the mean
+# (dashed) away from the median; in the right one the two should be closer to
+# the top of one hump. What stays lopsided there is not a matter of scale.
 
 # %%
 values = ld.pair_values(D)
@@ -276,6 +320,10 @@ Markdown(
 # only thing that choosing subsets needs. {cite:t}`chari2023specious` argue
 # that a two-dimensional map must distort distances;
 # {cite:t}`lause2024art` answer that it still keeps who is whose neighbour.
+#
+# This is the cheapest test of any result that rests on a map: a property of
+# the images must survive another seed, a property of the drawing need not. The
+# authors fixed no seed, so their matrix is one draw of many.
 
 # %%
 by_seed = {
@@ -295,7 +343,9 @@ Markdown(
 # %% [markdown]
 # The ten closest pairs are a stricter test, as they sit in the noisiest
 # corner of the ranking. A close pair counts as plausible if it shares a
-# superclass, or if it is one of the authors' thirty closest.
+# superclass, or if it is one of the authors' thirty closest. A line is a seed.
+# High values in all lines say that the closest pairs make sense each time;
+# they may still be *other* pairs each time, which the correlation has counted.
 
 # %%
 metric = "closest_pairs_in_superclass_or_published"
@@ -307,6 +357,8 @@ table(shares[["seed", "value"]], "Plausible among the ten closest, by seed.")
 
 # %% [markdown]
 # ## Other distances on the same features
+#
+# If seeds agree, the map is at least reproducible. Is it needed?
 #
 # The map is one choice. Others skip it and take the leading principal
 # components of the features. With more dimensions a covariance needs more
@@ -321,6 +373,12 @@ table(shares[["seed", "value"]], "Plausible among the ten closest, by seed.")
 # | `mahalanobis` | distance of the means, with one covariance for all |
 # | `energy` {cite:p}`szekely2013energy` | mean distances between samples, no Gaussian |
 # | `mmd` {cite:p}`gretton2012kernel` | mean difference under a kernel, no Gaussian |
+#
+# They differ in three respects. Is the step between means divided by a width?
+# Then a tight class is far. Do shapes count, or means alone? *mahalanobis* has
+# one shape for all classes, estimated from all images together, so it should
+# mind few images a class the least of those with a covariance. And is a class
+# a Gaussian at all? The last two do not ask.
 
 # %%
 reduced = PCA(dimensions, random_state=seed).fit_transform(features)
@@ -359,8 +417,19 @@ if classifier != "none":
     matrices["class weights"] = ld.weight_cosine(last.detach().numpy())
 
 # %% [markdown]
+# These two come from the network that will be compressed, the others from one
+# that was never trained on these images. A good network confuses few pairs, so
+# most of its distances are nearly one and their order is largely noise. Its
+# close pairs are what it is good for.
+#
 # None of these is the true distance, but two tests are fair to all. First, do
 # they put the pairs in the same order?
+#
+# In the figure each number is a pair of methods: one is the same order, zero
+# none in common. Look at the first row for what the map has changed, above all
+# at *symmetric_kl*, the same formula without a map. Then look for blocks:
+# methods that agree with one another and not with the rest share an idea, not
+# necessarily the truth.
 
 # %%
 correlations = ld.rank_correlations(matrices)
@@ -384,6 +453,14 @@ for method, value in auc.items():
     run.record("auc_within_between", value, n=n, method=method)
     run.record("spearman_with_map", with_map[method], n=n, method=method)
 
+# %% [markdown]
+# Mind what this test favours. People grouped the classes by what they *are*:
+# the dolphin is with the mammals and the shark with the fish. Whoever goes by
+# looks may put the two together, and is not wrong. And pairs are not
+# independent: a class is in as many pairs as there are other classes, so small
+# differences between methods mean little. The figure near the end of this
+# chapter has them side by side.
+
 # %%
 best = max(auc, key=auc.get)
 Markdown(
@@ -396,6 +473,11 @@ Markdown(
 #
 # The report's Figure 1 shows five close pairs. Here they are with the printed
 # value, their rank in the authors' own matrix, and what this run finds.
+#
+# Compare ranks, not nats: another network, fewer images and another seed of
+# the map change the unit of everything, and the order much less. A gap in the
+# column *rank* is a pair that is as close and was not shown ({ref}`erratum
+# <erratum-report-figure-1>`).
 
 # %%
 comparable = report.knows_report_classes(names)
@@ -419,7 +501,8 @@ if comparable:
 # The authors published their matrix, without a licence, so it is not part of
 # this book. Set `published_dir` to a folder that holds it, and all pairs are
 # correlated with it, once for each seed. Without it the rows of the reference
-# run are shown.
+# run are shown. How large can such a correlation be? Not larger than seeds of
+# one's own agree with one another, about: that is the yardstick, not one.
 
 # %%
 reference = reference_rows("01_class_distances")
@@ -482,7 +565,10 @@ table(verdicts, "What the report says, what was found here.", name="verdicts")
 # ## Your run and the reference
 #
 # The reference run uses the full profile. Where its rows are committed, the
-# plot shows both runs; else this one alone.
+# plot shows both runs; else this one alone. A row is a distance, farther to
+# the right is better, and one half would be blind. Where the two runs differ,
+# look at methods that estimate a covariance for each class: they have the most
+# to gain from more images.
 
 # %%
 runs = {"reference": reference, "this run": run.rows}
@@ -505,6 +591,17 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - A distance between classes is a network, a map and a formula. Change one at
+#   a time before believing a result that rests on it.
+# - The divergence of Gaussians knows no units, but it divides by variances:
+#   few images make it noisy, and tight classes are far from all.
+# - Who is near survives a map better than how far is far. Work with ranks or
+#   logarithms.
+# - Without a true distance there is still much to test: agreement of seeds,
+#   of halves of the images, of methods, and a grouping that was not used.
+#
 # ## Exercises
 #
 # ```{exercise}
@@ -520,7 +617,9 @@ if len(comparison):
 # :class: dropdown
 # ```
 #
-# Without shrinkage nothing changes.
+# Without shrinkage nothing changes. Each term is a product in which $T$ and
+# its inverse meet: $\Sigma^{-1}$ undoes what $T$ did to the step and to the
+# other covariance.
 
 # %%
 sheared = points.astype(float) @ np.array([[3.0, 0.0], [1.0, 0.5]])
@@ -555,7 +654,8 @@ Markdown(f"With shrinkage the largest relative change is {change.max():.1%}.")
 # ```
 #
 # Bures-Wasserstein and energy distance carry the units of the features. The
-# kernel width of MMD follows the median distance, so its values stay.
+# kernel width of MMD follows the median distance, so its values stay. The
+# order of the pairs is the same for all, and choosing subsets needs no more.
 
 # %%
 answers = []

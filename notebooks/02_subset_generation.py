@@ -19,6 +19,13 @@
 # the subsets. This chapter builds five kinds of them and compares what they
 # cover.
 #
+# Think of the plot that is wanted: distance to the right, loss of accuracy
+# upwards, a mark for each subset. If nearly all marks stand in the middle, a
+# slope rests on a few at the ends. If those at the ends are the same classes
+# over and over, it rests on these classes. And if subsets of close classes
+# are peculiar in another way, too, the plot cannot tell the two apart. All
+# three can be seen, and partly cured, without running a network.
+#
 # **You will learn**
 # - greedy search for similar and for dissimilar classes, and its bias;
 # - what the median of the pair distances keeps, and what it hides;
@@ -70,7 +77,9 @@ parameters = check_parameters(globals())
 # ## The matrix
 #
 # The same steps as in chapter 1, with the same parameters: what was computed
-# there comes from the cache, and what was not is computed now.
+# there comes from the cache, and what was not is computed now. Images are
+# training images, and the network that will be compressed has no say. Had it
+# one, a relation between distance and loss could be of our own making.
 
 # %%
 use_style()
@@ -105,6 +114,12 @@ Markdown(f"{len(all_pairs):,} pairs, median {np.median(all_pairs):.2f}.")
 # A *random* subset draws all its classes at once. There are
 # $\binom{C}{|S|}$ subsets of $C$ classes, far too many to try. Greedy search
 # looks at no more than $C$ candidates a step, and never takes a choice back.
+#
+# The two directions behave differently. *Similar* stays about where it
+# starts, as the next class is near those that are there. *Dissimilar* leaves
+# its start at once: the first class it adds is likely to be one that is far
+# from nearly everything, and so is the next. What one gets may hardly depend
+# on where one began.
 
 # %% [markdown]
 # ### By hand
@@ -147,6 +162,11 @@ drawn = [
     for s in subset_seeds
 ]
 
+# %% [markdown]
+# One example of each kind. Read the names first: does *similar* look like a
+# group that a person would form? Then compare *mean* with *median*, and *low*
+# with *high*: how unequal are the distances inside one subset?
+
 # %%
 overview = lc.subset_table(drawn, names)
 one_each = overview.drop_duplicates("kind").drop(columns="seed")
@@ -154,7 +174,10 @@ table(one_each, "One subset of each kind, with its pair distances.")
 
 # %% [markdown]
 # One subset proves little. Here are the pair distances of all of them,
-# against the median over all pairs of classes.
+# against the median over all pairs of classes. A row is a kind; the thickest
+# box holds the middle half of its pairs, the thinner ones on both sides half
+# of what is left, and so on. The axis is logarithmic, so that equal steps are
+# equal factors.
 
 # %%
 pairs = pd.DataFrame(
@@ -171,10 +194,21 @@ show(
 )
 
 # %% [markdown]
+# Look how far the middles of the boxes are from the dotted line, and how much
+# the rows overlap. The random row is a sample of all pairs, so its box should
+# lie about the line. A long tail to the right within the *similar* row means
+# that greedy search ran out of close classes: the first few are near, the last
+# ones are whatever was left. Do not read the length of a box as an error bar.
+# A class has a distance to all others in its subset, so pairs come in bundles,
+# and the same pairs may be in many subsets.
+#
 # ## Is the median a good summary?
 #
 # A subset of ten has 45 pairs. The report sums them up by their median,
-# because their distribution is skewed. Is it?
+# because their distribution is skewed. Is it? *Skewness* is the mean cube of
+# deviations in units of the standard deviation: zero for a symmetric
+# distribution, positive for a tail to the right, and above one for a tail that
+# one sees at a glance.
 
 # %%
 skewed = float(np.mean([skew(s.distances) > 1 for s in drawn]))
@@ -185,7 +219,9 @@ Markdown(f"{skewed:.0%} of the subsets have a skewness above 1.")
 # A skewed distribution is a reason to distrust the mean, not yet one to trust
 # the median. A good summary should also not hang on a single class. So leave
 # out one class at a time and see by what factor the summary moves, on average
-# over all classes of all subsets.
+# over all classes of all subsets. One class of ten is in nine of the 45 pairs,
+# a fifth of them, so one outlying class can move a mean a lot. It moves a
+# median only as far as the ranks in the middle shift.
 
 # %%
 moves = {"mean": [], "median": []}
@@ -204,10 +240,23 @@ moved = f"{change['median']:.0%} (median) against {change['mean']:.0%} (mean)"
 Markdown(f"Without one class the summary moves by {moved}.")
 
 # %% [markdown]
+# The smaller of the two is the sturdier summary. Sturdy is not the same as
+# telling. Take two groups of five classes, close within each group and far
+# apart: 20 of the pairs are within, 25 across. The median is then a distance
+# *across*, and such a subset looks as easy as one whose classes are all far
+# apart. But a classifier confuses the close ones. Its accuracy depends on the
+# nearest neighbours of each class more than on the middle of all pairs.
+#
+# So keep in mind what a plot against the median leaves out. It is the
+# report's summary, and later chapters use it for that reason.
+#
 # ## Compared with chance
 #
 # Random subsets are the yardstick. What median does chance give, and how far
-# out are the greedy ones?
+# out are the greedy ones? For each kind the cell records the middle of its
+# medians, the range that holds eight tenths of them, and the share of random
+# subsets below: one half is chance, near zero or one is something that
+# drawing alone would hardly ever give.
 
 # %%
 medians = overview.groupby("kind", sort=False)["median"]
@@ -228,6 +277,11 @@ Markdown(
 )
 
 # %% [markdown]
+# If random medians fill a small part of the range between the greedy ones,
+# random subsets alone cannot show how anything depends on distance: they
+# hardly differ in it. That is the case for building subsets, rather than
+# drawing them.
+#
 # There is a catch in *dissimilar*. Adding the class with the largest mean
 # distance collects outliers, and these may be the same few classes whatever
 # the start. How often is each class chosen?
@@ -243,6 +297,13 @@ often = often.rename("share of subsets").rename_axis("class").reset_index()
 table(often.head(subset_size), "Classes most often in dissimilar subsets.")
 
 # %% [markdown]
+# A share of one is a class that is in *every* dissimilar subset. Two subsets
+# that share most of their classes are nearly one observation, however many
+# are drawn, and an effect of "far apart" in them cannot be told from an effect
+# of these very classes. Why just they? A divergence divides by variances, so a
+# class that forms a small tight cloud on the map is far from everything
+# ({ref}`chapter 1 <ch-class-distances>`).
+#
 # ## Equidistant subsets
 #
 # A median can stand for equal distances or for a mixture. The authors also
@@ -250,6 +311,14 @@ table(often.head(subset_size), "Classes most often in dissimilar subsets.")
 # divergence. How equal can the distances be? Ask for a narrow band around the
 # median of all pairs, and widen it until a subset is found. A request that
 # cannot be met says so, and says what the matrix offers.
+#
+# Geometry is against it. In the plane three points can be equally far from
+# one another, but not four, and the classes are clouds on a map of two
+# dimensions. Clouds of different shapes have a little more freedom than
+# points; still, ten nearly equal distances are much to ask for. This is a
+# search for a *clique*: join two classes if their distance is in the band, and
+# look for ten that are all joined. No fast way is known that always finds one.
+# The library tries many random starts, so a refusal says that *it* found none.
 
 # %%
 centre = np.median(all_pairs)
@@ -271,6 +340,12 @@ Markdown(
 )
 
 # %% [markdown]
+# The factor between the largest and the smallest of these distances is the
+# price of having ten classes. Compare it with *low* and *high* of the examples
+# above: such a subset is the nearest one gets to "all classes are equally
+# hard to tell apart", and any conclusion about a single distance is cleanest
+# on it.
+#
 # ## Hitting a median
 #
 # For a sweep the medians should be spread evenly. So choose the target first:
@@ -278,6 +353,11 @@ Markdown(
 # the one that brings the median nearest to the target; stop when no swap
 # helps. The lowest and the highest median come from the same search. Between
 # them the targets are even in the logarithm.
+#
+# Swaps do what greedy search cannot: they take a choice back. They may still
+# stop too early, at a subset that no *single* swap improves, so the library
+# starts several times and keeps the best. In the middle of the range there are
+# so many subsets that nearly any target can be hit; at the ends there are few.
 
 # %%
 aims = lc.coverage_targets(D, targets, subset_size, seed)
@@ -297,6 +377,10 @@ Markdown(f"The largest relative miss of a target is {miss:.2g}.")
 # logarithmic axis, as a multiple of the gap that an even cover of the same
 # range would have. To be fair, the three kinds together get as many subsets
 # as the sweep.
+#
+# In the figure each tick is a subset. Look for empty stretches: between the
+# ends of such a stretch a plot of accuracy can only be guessed, and whether a
+# relation is a line or a step cannot be seen.
 
 # %%
 each = -(-targets // len(kinds))
@@ -330,6 +414,13 @@ Markdown(
 # which of the two is the cause? Give the pooled subset one Gaussian and the
 # pooled full set another, in the leading principal components of the
 # features, and take the symmetric KL between the two.
+#
+# The pooled covariance has two parts, the spread *within* classes and the
+# spread of the class *means*. Close classes have means close together, so
+# their pooled cloud is narrower than the full one, and off its centre. Classes
+# far apart may have a wider one. Both would differ from the full set, in
+# opposite ways, and the divergence is large for both. A random subset is a
+# small copy of the full set, and should be nearest.
 
 # %%
 reduced = PCA(dimensions, random_state=seed).fit_transform(features)
@@ -349,6 +440,11 @@ show(
 )
 
 # %% [markdown]
+# Each mark is a subset; to the right its classes are farther apart, upwards it
+# is less like the full set. Two subsets one above the other have the same
+# median at different distances from the full set. A pair like that is what an
+# experiment needs to tell the two causes apart.
+#
 # How closely are the two axes linked? Rank correlation says it in a number,
 # but mind the shape: it sees only what rises or falls. In a valley, where
 # similar and dissimilar subsets are both far from the full set, it is near 0.
@@ -361,14 +457,18 @@ Markdown(f"The rank correlation of the two axes is {linked:.2f}.")
 # %% [markdown]
 # The more a plot of subsets follows one curve, the less an experiment with
 # these subsets can tell the two effects apart. Subsets off the curve are the
-# informative ones: the sweep over medians gives some.
+# informative ones: the sweep over medians gives some. {ref}`Chapter 3
+# <ch-gpfq-sweeps>` plots the loss of accuracy against both axes.
 #
 # ## Verdicts on the report's claims
 #
 # The report says two things about its subsets that do not fit together: they
 # are "drawn randomly" (section 2), and made highly similar, highly dissimilar
-# or random (section 2.1). Its authors' code does the latter. What else it
-# claims about them is judged by the numbers above.
+# or random (section 2.1). Its authors' code does the latter ({ref}`erratum
+# <erratum-report-sampling>`). What else it claims about them is judged by the
+# numbers above, with thresholds that stand in the code. "Holds" is for this
+# matrix and these subsets: another map, from another seed of UMAP, is another
+# matrix.
 
 # %%
 fewer = change["median"] < change["mean"]
@@ -400,7 +500,10 @@ table(verdicts, "What the report says, what was found here.", name="verdicts")
 #
 # The median distance of each kind, with the middle eight tenths of its
 # subsets: for this run and, where its rows are committed, for the reference
-# run, which uses the full profile.
+# run, which uses the full profile. Compare the order of the kinds and their
+# distance on the logarithmic axis. The values themselves move with the number
+# of images a class, since a variance from few images is noisy and a
+# divergence divides by it.
 
 # %%
 reference = reference_rows("02_subset_generation")
@@ -420,6 +523,19 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - What a study of subsets can show is decided when they are chosen. Look at
+#   their coverage before any network runs.
+# - Greedy search for the farthest classes collects outliers. Count how often
+#   each class occurs; equal members are not independent observations.
+# - A median is sturdy and blind: it does not see the closest pairs, where
+#   confusions happen.
+# - Choose the target, then search for the subset. Even coverage does not come
+#   by itself.
+# - A second axis that moves along with the first is a rival explanation.
+#   Measure it, and look for subsets where the two part.
+#
 # ## Exercises
 #
 # ```{exercise}
@@ -434,7 +550,8 @@ if len(comparison):
 # :class: dropdown
 # ```
 #
-# Three times as many seeds as classes make it likely that every start occurs.
+# Three times as many seeds as classes make it likely that most starts occur.
+# Fewer subsets than starts mean that different starts run into the same group.
 
 # %%
 many = range(3 * classes)
@@ -458,7 +575,9 @@ Markdown(f"{len(outcomes)} different subsets, from {classes} classes.")
 # :class: dropdown
 # ```
 #
-# Greedy search minimises a mean and never takes a class back; swaps do.
+# Greedy search minimises a mean and never takes a class back; swaps do, and
+# they look at the median, which is what is compared here. So a lead of the
+# swaps has two causes.
 
 # %%
 swapped = ls.generate("target-median", D, subset_size, seed, target=0.0)
@@ -500,7 +619,9 @@ Markdown("; ".join(f"{n} classes: {w:.2f}" for n, w in widths.items()))
 #
 # A kind of subset is a function of the matrix, the size and a seed that
 # returns class indices. This one takes a class and its nearest neighbours;
-# change it and see where it lands on the two axes.
+# change it and see where it lands on the two axes. It differs from *similar*
+# in one word: near to the *first* class, not to all that are there. Neighbours
+# of one class may lie on opposite sides of it.
 
 
 # %%

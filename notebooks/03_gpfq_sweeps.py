@@ -19,6 +19,15 @@
 # chapter builds GPFQ by hand, repeats the study with controls that the
 # report lacks, and takes its two accuracies apart.
 #
+# Why might it help? GPFQ does not ask for weights close to the old ones, but
+# for outputs close to the old ones *on the calibration images*. An error in
+# a direction that no input ever takes costs nothing. Ten classes may leave
+# more such directions free than a hundred do, and images of these ten show
+# which. Why might it not? Early layers see edges and colours, which all
+# classes have. And what was learned on a few images may be an accident of
+# these images. Arguments do not settle it. Controls do: the same number of
+# images from elsewhere.
+#
 # **You will learn**
 # - how GPFQ carries the error of one weight over to the next;
 # - a worst case for its error that holds for any data, with proof;
@@ -46,6 +55,7 @@ from lq_utils import coverage as lc
 from lq_utils import distances as ld
 from lq_utils import label_aware as la
 from lq_utils import layer_bounds as lb
+from lq_utils import subset_tables as st
 from lq_utils import subsets as ls
 from lq_utils import sweep_figures as sf
 from lq_utils.calibration import calibration_set
@@ -100,6 +110,9 @@ parameters = check_parameters(globals())
 # committed weights takes a `weights_file` of yours, or is trained for
 # `train_epochs`; with neither, the next cell shows the reference run's rows
 # and ends the chapter.
+#
+# The same test images serve every network below. Which images are hard is
+# then common to all of them, and drops out when two networks are compared.
 
 # %%
 use_style()
@@ -113,6 +126,11 @@ tested = splits.test.per_class(test_per_class, seed)
 # convolution and linear layer that the tracer finds (attention projections
 # and the layers of transformer blocks are linear layers too). Whatever else
 # has parameters stays in floating point.
+#
+# Read the column *share*: an accuracy "at two bits" is one of a network whose
+# kept parameters still have all of theirs. In the reference networks kept are
+# biases and the scales and shifts of batch normalization, few numbers, of
+# which each acts on a whole channel.
 
 # %%
 layers = layer_table(network)
@@ -135,8 +153,19 @@ table(who, f"Parameters of {model}: who is in a plan.", 4)
 # $$
 #
 # Here $x_t$ comes from the original network and $\tilde x_t$ from the one
-# quantized so far. In the first layer both are the same. Take two neurons
-# with three inputs, seen on four patches.
+# quantized so far. In the first layer both are the same. So $u_t$ holds what
+# earlier *layers* did wrong, too, as far as this layer has met it, and the
+# next weights work on both at once.
+#
+# The formula for $z_t$ is a projection. Whatever level $q_t$ one takes, the
+# error changes along $\tilde x_t$ only, so the best real number is the one
+# that removes the part along $\tilde x_t$, and the best level is the one next
+# to it. *Greedy* means that $q_t$ is best for this step, without a thought
+# for the steps to come. That is what makes it fast, one pass and no gradient,
+# and what the last section of this chapter and {ref}`chapter 8
+# <ch-gpfq-gptq-brecq>` try to improve on.
+#
+# Take two neurons with three inputs, seen on four patches.
 
 # %%
 W = np.array([[0.2, 0.2, 0.8], [-0.7, -0.7, -0.7]])
@@ -145,7 +174,9 @@ X = np.array([[3.0, 3, 2], [3, 3, 2], [3, 2, 3], [1, 2, 2]])
 # %% [markdown]
 # The levels: the published code takes $2^b + 1$ of them, evenly spaced, one
 # step for the layer. The outermost is a *scalar* times the mean, over the
-# neurons, of the largest magnitude.
+# neurons, of the largest magnitude. Mind the mean: a neuron with larger
+# weights than most has some beyond the outermost level. What this costs is
+# measured below.
 
 # %%
 bits_here, scalar = 2, 1.16
@@ -155,7 +186,9 @@ step = np.float32(radius / half)
 
 # %% [markdown]
 # Now the loop. For each column: add it to the error, ask for the value that
-# would undo the error, take the nearest level, subtract what that gives.
+# would undo the error, take the nearest level, subtract what that gives. A
+# row of `W` is a neuron, so both neurons are done at once; each has an error
+# of its own, a column of `U`, and they never meet.
 
 # %%
 U, Q, norms = np.zeros((4, 2)), np.zeros_like(W), []
@@ -170,13 +203,23 @@ for t in range(3):
 # %% [markdown]
 # The library never sees patches. It works on the matrices $\tilde X^\top
 # \tilde X$ and $\tilde X^\top (X - \tilde X)$, whose size does not depend on
-# the number of patches. It must decide the same.
+# the number of patches. This is possible because $z_t$ has nothing but inner
+# products of columns in it. The gain is memory: a layer sees a patch for
+# every position of every image, and their number grows with the images, while
+# these matrices can be summed up batch by batch. It must decide the same.
 
 # %%
 weight, inputs = torch.from_numpy(W), torch.from_numpy(X)
 grid = fit_grid(weight, alphabet("mid-tread", 2), "tensor", "published")
 found = gpfq(weight, gram_statistics(inputs, inputs), grid)
 assert np.allclose(found.numpy(), Q, rtol=0, atol=1e-12)
+
+# %% [markdown]
+# What does the loop gain over rounding each weight by itself? A line of the
+# table is a moment: the norm of the error after so many columns, of both
+# neurons together. The first line is the same for both methods, as there is
+# nothing to undo yet. From then on GPFQ corrects, and rounding adds up
+# whatever comes. The last line is the error of the layer's output.
 
 # %%
 nearest = grid.round(weight)
@@ -188,9 +231,15 @@ table(pd.DataFrame(by_hand), "Norm of the error after each column.")
 # %% [markdown]
 # ## What "b bits" means
 #
-# Two letters, four sizes. The same number of bits is said of alphabets with
-# different numbers of levels. At few bits that alone decides comparisons, so
-# every table here names levels.
+# One name, three sizes. The same number of bits is said of alphabets with
+# different numbers of levels. *Symmetric* has all the levels that $b$ bits
+# can number, which leaves one more below zero than above; *narrow* leaves that
+# one out; *mid-tread* adds another above, and so needs more than $b$ bits to
+# be stored ({ref}`erratum <erratum-report-levels>`).
+#
+# Compare the columns in the first line, then in the last. A level more is next
+# to nothing at eight bits, and a good part of the alphabet at two. At few bits
+# that alone can decide a comparison, so every table here names levels.
 
 # %%
 kinds = ("narrow", "symmetric", "mid-tread")
@@ -218,6 +267,21 @@ table(names, "Number of levels. The published GPFQ is mid-tread.")
 # anything. The theorems of the papers promise more, an error that vanishes
 # for wide layers, but for random data with fewer patches than columns. A
 # convolution has far more patches than columns, so they do not apply here.
+#
+# Compare with rounding each weight by itself. Its errors are up to half a
+# step in every column, too, but nothing keeps them from pointing the same
+# way. So its worst case is $\tfrac{\delta}{2} \sum_t \lVert x_t\rVert$. With
+# $N$ columns of equal norm this grows as $N$, GPFQ's as $\sqrt N$: squares
+# add up where a new error is at right angles to what is left of the old one.
+# Behind a ReLU inputs are never negative, so no two columns are more than a
+# right angle apart: errors of one sign do add up, and there is something to
+# undo.
+#
+# First a single layer of the network, and what it sees of real images. In the
+# figure the columns go from left to right in their order, the height is the
+# error so far, and the dotted line is the bound. If GPFQ's curve crossed it,
+# a value was beyond the outer levels, or the program is wrong. How far it
+# stays below tells how pessimistic a bound is that must hold for any data.
 
 # %%
 middle = layers[len(layers) // 2]
@@ -240,9 +304,17 @@ show(
 )
 
 # %% [markdown]
+# The *distance* between the two curves is what GPFQ earns in this layer.
+# Where it opens up, columns are alike, and the later can make up for the
+# earlier. Where inputs are at right angles both methods decide alike, as the
+# second exercise shows. A small error on the calibration patches is not yet
+# one on other images; accuracies will tell.
+#
 # Now all layers of the network, each with the inputs that the quantized
 # layers before it produce. The error is measured on the calibration images,
-# all of their patches, since the worst case is about these.
+# all of their patches, since the worst case is about these. Here the scale is
+# such that the largest weight is a level, lest the assumption of the proof
+# fail at once.
 
 # %%
 wide = {**la.METHODS["book"], "scale": "max", "fold": False}
@@ -266,6 +338,14 @@ show(
     "bounds",
 )
 
+# %% [markdown]
+# Layers stand from left to right as images pass them. The height is the error
+# of a layer's output as a part of that output, on a logarithmic axis: a
+# mark at one would be an error as large as the output itself. Both methods
+# had to work with inputs that *their own* earlier layers had spoiled. So a
+# mark shows what a layer inherits, and what it adds. The dotted line counts
+# the inherited part as well, at its worst.
+
 # %%
 broken = own[own["relative_error"] > own["bound"]]["layer"].tolist()
 Markdown(
@@ -274,12 +354,25 @@ Markdown(
 )
 
 # %% [markdown]
+# What to keep: a bound that holds for any data is a test of a program, since
+# what lies above it must be explained, and a poor forecast of its errors. It
+# says nothing about accuracy, either: a class is lost when the error of the
+# last layer is larger than the gap between two logits, and that gap belongs
+# to the image.
+#
 # ## The subsets
 #
 # From the distance matrix of chapter 1: similar, dissimilar and random
 # subsets, and some whose medians cover the range evenly. Each has two
 # coordinates, the median distance within it, and how far it is from the full
 # set ({ref}`chapter 2 <ch-subset-generation>`).
+#
+# The report says both that subsets were drawn at random and that they were
+# built by their distances ({ref}`erratum <erratum-report-sampling>`). It
+# matters: random subsets seldom reach the ends of the axis, where a relation
+# would show most clearly. Nothing here looks at the network's answers. If
+# subsets were chosen by their accuracy, a relation between distance and
+# accuracy could be made by the choice.
 
 # %%
 sample = splits.train.per_class(images_per_class, seed)
@@ -299,6 +392,10 @@ drawn += [
     ls.generate("target-median", D, subset_size, seed + i, target=aim)
     for i, aim in enumerate(aims)
 ]
+
+# %% [markdown]
+# Two searches can end at the same ten classes. A subset that counted twice
+# would look like two witnesses, so each is kept once.
 
 # %%
 reduced = PCA(50, random_state=seed).fit_transform(features)
@@ -320,10 +417,21 @@ chosen = [tuple(map(int, key.split())) for key in places["subset"]]
 # - *all*: all classes, and *many* the same with far more images;
 # - *noise*: no images, only their mean and deviation.
 #
+# Each control takes one thing away. *another* has as few classes, but the
+# wrong ones: it is worse than *own* only if it matters *which* classes one
+# looks at. *all* has the right ones among many, a few images each. *many*
+# asks whether plenty makes up for being unspecific. *noise* has none of the
+# structure of images; whatever works with it does not need that structure.
+#
 # Two methods. *published* follows the report's code: one step a layer, its
 # scalar, zeros for dead inputs. *book* has one step a channel, chosen by the
 # layer's output error, and folds batch normalisation. Both have $2^b + 1$
 # levels. Each finished cell is stored, so a killed run goes on.
+#
+# Between *published* and *book* several things change at once. Their gap is
+# what care with scales is worth, all together; it is not the worth of any one
+# of them. {ref}`Chapter 8 <ch-gpfq-gptq-brecq>` takes scales and methods
+# apart.
 
 # %%
 draw_seeds = [seed + i for i in range(draws)]
@@ -347,6 +455,10 @@ key |= {"network": digest(network), "patch_fraction": 1.0}
 key |= {"held_out": digest(tested.images)}
 every = {"code": la.CODE, "n_jobs": workers}
 
+# %% [markdown]
+# The original network is tested on the same subsets and images. Every drop
+# below is its accuracy on a subset less that of a quantized network there.
+
 # %%
 rows = sweep(
     "03_study", la.quantized_rows, cells, shared=inputs, key=key, **every
@@ -366,7 +478,24 @@ rows = study.add_drop(rows, originals)
 # subset's logits are compared, so that it is never lower. In the authors'
 # logs the quantized network has almost lost the other classes: its All is
 # nearly its Sub. Beside the original's All it then looks good, beside the
-# original's Sub it does not.
+# original's Sub it does not ({ref}`erratum
+# <erratum-report-quantized-better>`).
+#
+# Why never lower? An image that is right among all classes is right among
+# those of the subset: its class beats all of them. Sub forgives answers out
+# of the subset, and nothing else. So the gap between the two counts the
+# images for which only such an answer stood in the way of the right one.
+# Chance is one in the size of the subset under Sub, one in all classes under
+# All.
+#
+# Neither is wrong. All suits a device that may meet anything; Sub one that
+# will meet these classes only, and whose other outputs are cut off. Wrong is
+# to compare one network under All with another under Sub.
+#
+# The figure has a panel for each. Bits grow to the right, accuracy upwards,
+# the dotted line is the original, and every kind of calibration has a mark.
+# First look how far all marks are below the line, then how far they are
+# apart.
 
 # %%
 first = {
@@ -389,38 +518,36 @@ show(
 )
 
 # %% [markdown]
+# The bars are intervals for these subsets: how far other *images* of the same
+# classes would move a mark. All marks of a panel come from the same images,
+# so bars that overlap do not say that two calibrations are equal. That takes
+# differences.
+#
 # Is the subset's own calibration better than that with all classes? Compare
 # subset by subset, so that easy and hard ones cancel, and mind the protocol:
 # images of the own classes teach the network to *answer* with these classes,
 # which All rewards and Sub does not. With $n$ subsets no $p$ falls below
 # $2^{1-n}$, and Holm's correction multiplies it: few subsets prove little.
+#
+# A line is a comparison; *points* is positive where the own images are
+# better, with the interval of the mean over subsets in brackets. Compare the
+# two protocols for the same *own minus*. A gain under All that is gone under
+# Sub is no better knowledge of these classes, only a stronger leaning towards
+# them. A gain over *noise* alone says that images help, not that one's own do.
 
 # %%
-comparisons = []
 part = rows[rows["name"] == "published"]
-for score, protocol in study.PROTOCOLS.items():
-    scores = part.pivot_table(score, ["bits", "subset"], "calibration")
-    for b in bits:
-        for other in (c for c in scores if c != "own"):
-            pair = 100 * scores.loc[b][["own", other]].dropna()
-            if len(pair):
-                gain = stats.paired(pair["own"], pair[other])
-                comparisons.append((b, other, protocol, gain))
+gains = st.own_gains(part, bits)
+shown = gains.rename(columns={"other": "own minus", "p": "p (Holm)"})
+shown["subsets"] = [gain.n for gain in gains["gain"]]
+shown["gain"] = gains["gain"].map(study.interval_text)
+shown = shown.rename(columns={"gain": "points"})
+table(shown, "Gain from one's own calibration, paired over subsets.")
 
 # %%
-adjusted = stats.holm([gain.p_permutation for *_, gain in comparisons])
-gains = pd.DataFrame(
-    [
-        (b, other, protocol, study.interval_text(gain), gain.n, p)
-        for (b, other, protocol, gain), p in zip(comparisons, adjusted)
-    ],
-    columns=["bits", "own minus", "protocol", "points", "subsets", "p (Holm)"],
-)
-table(gains, "Gain from one's own calibration, paired over subsets.")
-
-# %%
-for b, other, protocol, gain in comparisons:
-    which = {"bits": b, "other": other, "protocol": protocol}
+for line in gains.to_dict("records"):
+    which = {name: line[name] for name in ("bits", "other", "protocol")}
+    gain = line["gain"]
     run.record("own_gain", gain.value, n=gain.n, ci=gain.ci, **which)
 
 # %% [markdown]
@@ -429,6 +556,13 @@ for b, other, protocol, gain in comparisons:
 # The report compares the original, the quantized, the fine-tuned, and the
 # fine-tuned and quantized network. Fine-tuning takes the subset's training
 # images for a fixed number of steps; nothing is selected on the way.
+#
+# Fine-tuning is the rival that label-aware quantization has to beat: it uses
+# the same classes, and more of their images, to change weights freely. What
+# it teaches first is cheap: never to answer with a class that does not occur.
+# That lifts All and cannot show under Sub. So read All and Sub side by side:
+# if a stage brings them together, it has learned *which* classes there are;
+# if it raises Sub, it has learned to tell them apart.
 
 # %%
 tune = {"draw": seed, "steps": tune_steps, "learning_rate": tune_rate}
@@ -446,30 +580,7 @@ tuned = sweep(
 
 # %%
 own = rows[(rows["calibration"] == "own") & (rows["name"] == "published")]
-stages = pd.concat(
-    [
-        originals.merge(pd.DataFrame({"quantized_bits": bits}), how="cross"),
-        own.assign(quantized_bits=own["bits"]),
-        tuned[tuned["quantized_bits"].isna()]
-        .drop(columns="quantized_bits")
-        .merge(pd.DataFrame({"quantized_bits": bits}), how="cross"),
-        tuned[tuned["quantized_bits"].notna()],
-    ]
-)
-keys = {la.subset_key(classes) for classes in some}
-stages = stages[stages["subset"].isin(keys)]
-
-# %%
-stages["quantized_bits"] = stages["quantized_bits"].astype(int)
-stages["levels"] = 2 ** stages["quantized_bits"] + 1
-by_stage = study.summary(stages, ["quantized_bits", "levels", "stage"])
-authors = [
-    authors_study.authors_means(b).assign(quantized_bits=b) for b in bits
-]
-on = ["quantized_bits", "stage", "protocol"]
-by_stage = by_stage.merge(pd.concat(authors), how="left", on=on)
-by_stage = by_stage.sort_values("quantized_bits", kind="stable")
-by_stage = by_stage.reset_index(drop=True)
+by_stage = st.stage_summary(originals, own, tuned, some, bits)
 table(
     by_stage.rename(columns={"quantized_bits": "bits"}),
     f"Top-1 in per cent over {len(some)} subsets; the last column is the "
@@ -481,9 +592,15 @@ table(
 study.record_summary(run, by_stage.drop(columns="authors"), "stage_accuracy")
 
 # %% [markdown]
-# The two columns are not one experiment: another network, other subsets,
-# images enlarged. What can be compared is the pattern, the order of the
-# stages within a protocol.
+# *mean* is ours, *low* and *high* are its interval. The two stages that are
+# not quantized do not depend on bits; their lines are repeated so that every
+# block of bits can be read by itself.
+#
+# The columns *mean* and *authors* are not one experiment: another network,
+# other subsets, images enlarged. What can be compared is the pattern, the
+# order of the stages within a protocol. The report does not say which
+# protocol its sentences are about, and the order depends on it ({ref}`erratum
+# <erratum-report-original-higher>`).
 #
 # ## The quantization curve
 #
@@ -492,6 +609,14 @@ study.record_summary(run, by_stage.drop(columns="authors"), "stage_accuracy")
 # belongs to quantization is the drop, and what belongs to distance is what
 # is left once the original's accuracy is held fixed: the partial
 # correlation. The second axis is the distance from the full set.
+#
+# Think of two subsets, hard and easy. On the hard one the original is unsure
+# of many images, and a small error in a logit is enough to tip them. So a
+# larger drop there needs no story about quantization and closeness; it would
+# follow from smaller margins alone. Holding the original's accuracy fixed is
+# a rough way to compare subsets of equal difficulty. Rough, since accuracy is
+# only a proxy for margins, and since with few subsets little is left to
+# correlate.
 
 # %%
 curve = rows[rows["calibration"] == "own"]
@@ -501,19 +626,27 @@ curve = curve.groupby(wanted, sort=False)[numbers].mean().reset_index()
 curve = curve.merge(places[["subset", "kind", "median", "full"]], on="subset")
 
 # %%
-found = []
-for (name, b), part in curve.groupby(["name", "bits"], sort=False):
-    for axis in ("median", "full"):
-        line = study.relation(part, axis, "drop_sub", "original_sub")
-        found.append({"name": name, "bits": b} | line)
-        for what in ("slope", "correlation", "partial"):
-            answer = line[what]
-            at = {"name": name, "bits": b, "axis": axis, "n": len(part)}
-            if np.isfinite(answer.value):
-                run.record(what, answer.value, ci=answer.ci, **at)
+relations = st.relation_table(curve)
+for line in relations.to_dict("records"):
+    at = {key: line[key] for key in ("name", "bits", "axis")}
+    for what in ("slope", "correlation", "partial"):
+        answer = line[what]
+        if np.isfinite(answer.value):
+            ci, n = answer.ci, line["subsets"]
+            run.record(what, answer.value, ci=ci, n=n, **at)
+
+# %% [markdown]
+# Read *correlation* first and *partial* after it. The report expects both to
+# be negative: the farther apart the classes, the smaller the drop. If the
+# first is clear and the second has an interval around zero, distance has told
+# nothing that the original's accuracy had not told before. "Not defined"
+# stands where there are too few subsets to ask.
+#
+# The two intervals of *correlation* and *bootstrap* come from different
+# assumptions, a formula for large samples and resampled subsets. Where they
+# disagree, believe neither.
 
 # %%
-relations = pd.DataFrame(found)
 for what in ("slope", "correlation", "bootstrap", "partial"):
     relations[what] = relations[what].map(study.interval_text)
 table(
@@ -522,6 +655,14 @@ table(
     "factor of e, rank correlation (two intervals), and the partial one.",
     name="relations",
 )
+
+# %% [markdown]
+# The same as pictures, for the published method at the fewest bits. A mark is
+# a subset, its height the points that it loses. In the left panel classes are
+# farther apart towards the right; in the right panel the subset is more unlike
+# the whole data set. Distances are skewed, so their axes are logarithmic. The
+# band is for the *line*: single subsets scatter more widely. Look whether a
+# slope rests on all marks, or on a group at either end.
 
 # %%
 shown = curve[(curve["name"] == "published") & (curve["bits"] == min(bits))]
@@ -536,8 +677,16 @@ show(
 )
 
 # %% [markdown]
+# Similar and dissimilar subsets differ in more than distance: the greedy
+# search for dissimilar ones tends to collect the same outlying classes again
+# and again ({ref}`chapter 2 <ch-subset-generation>`). So a trend between the
+# *kinds* of marks may be one of these few classes. A trend within a kind is
+# better evidence.
+#
 # The authors' own logs give the same correlations, for their subsets and
-# their network. Theirs contain what the section on clipping below takes out.
+# their network. Theirs contain what the section on clipping below takes out:
+# most of what their network loses at four bits it also loses at 32, where
+# nothing is left to round ({ref}`erratum <erratum-report-32-bit>`).
 
 # %%
 beside = authors_study.pearson_with_median(curve[curve["name"] == "published"])
@@ -556,6 +705,16 @@ if len(beside):
 #
 # A small scalar clips large weights, a large one wastes levels. Choosing it
 # is tuning, so it happens on validation images.
+#
+# Between the two evils lies a best value, and it should depend on the bits.
+# With many levels steps are small anyway, and clipping is what hurts; with
+# few, it can pay to clip the rare large weights for finer steps among the
+# many small ones. GPFQ softens both: what clipping takes from an output is an
+# error like any other, and later columns undo a part of it.
+#
+# In the figure the scalar grows to the right and each number of bits has a
+# line. Look for the top of each: do they lie at the same scalar? If the top
+# is an end of the line, the best value may be outside of what was tried.
 
 # %%
 scans = []
@@ -583,6 +742,12 @@ show(
     "scalar",
 )
 
+# %% [markdown]
+# Bands are intervals over images. The best of several scalars is partly the
+# luckiest: where the bands of neighbours overlap, a choice between them is a
+# matter of taste. Its accuracy here flatters it, too, and is no estimate for
+# test images.
+
 # %%
 sub = by_scalar[by_scalar["protocol"] == "Sub"]
 best = sub.loc[sub.groupby("bits")["mean"].idxmax()]
@@ -599,6 +764,14 @@ Markdown(
 #
 # GPFQ fits the levels to what it sees. With few images it fits their
 # accidents.
+#
+# How many are few? Compare with the number of columns. A convolution sees a
+# patch at each position, so even few images show it many patches, though
+# neighbours are alike. The last layer sees *one* row for each image. With
+# fewer images than columns there are directions that no row takes. Errors
+# may be pushed there for free, and other images do take them. So if accuracy
+# falls at the left end of the figure, this is a likely reason, and a part of
+# what makes one's own images look better or worse than others.
 
 # %%
 how, low = la.settings("published"), [min(bits)]
@@ -620,10 +793,20 @@ show(
 )
 
 # %% [markdown]
+# A smaller set is the beginning of a larger one here, so that neighbouring
+# marks share images and the line is smoother than independent draws would be.
+# Where it is flat, more images buy nothing, and time is better spent on
+# another method.
+#
 # ## Levels
 #
 # How much of a method's lead can be its alphabet? The same solver, the same
 # rule for the scale, the same nominal bits, three alphabets.
+#
+# Everything but the column *levels* is alike, so whatever differs between
+# lines of one protocol is due to the alphabet, or to chance among these
+# images (*low* and *high*). Keep the size of this difference in mind when a
+# paper reports that its method wins at "two bits".
 
 # %%
 counts = []
@@ -649,7 +832,13 @@ table(by_levels, f"Top-1 in per cent at {low[0]} nominal bits.", name="levels")
 # - an input that is zero on all calibration images is *dead*, and its
 #   weights are set to zero, though other images may need them.
 #
-# Switch each one off alone.
+# Switch each one off alone. A line of the table is a setting. The first has
+# both habits, the last neither; *drop_all* and *drop_sub* are what it costs,
+# the other columns count the weights that were clipped or made zero. If the
+# two middle lines do not add up to the first, the habits act on each other.
+#
+# This is a cheap control for any method of compression: turn the knob to
+# where it must do nothing, and look whether nothing happens.
 
 # %%
 habits = {
@@ -679,8 +868,15 @@ for name, line in effect.iterrows():
 assert effect.loc["neither", ["drop_all", "drop_sub"]].abs().max() == 0
 
 # %% [markdown]
-# With neither, not one prediction changes. What the habits cost depends on
-# the network: an input that is dead here may be dead for every image.
+# With neither, no accuracy changes; the cell above would have stopped the
+# chapter otherwise. What the habits cost depends on the network: an input that
+# is dead here may be dead for every image.
+#
+# Dead inputs are a matter of label-aware calibration itself. A channel that
+# fires for no image of ten classes may be what tells the other ninety. To
+# zero its weights is harmless as long as one's choice of images is right, and
+# it is one way in which a network forgets the classes that it was not shown.
+# Rounding these weights like all others costs nothing and is the safer habit.
 
 # %%
 costs = effect["drop_sub"]
@@ -697,7 +893,17 @@ lost = authors_study.authors_means(32).pivot(
 table(lost.loc[["original", "quantized"]], "The authors' ResNet-50, 32 bits.")
 
 # %% [markdown]
+# A large loss of theirs beside a small one of ours would not say that one of
+# the two is in error. How much the habits clip or kill belongs to a network's
+# weights and activations, and theirs is another network. What this control
+# cannot tell is how their loss is made up.
+#
 # ## Verdicts on the report's claims
+#
+# Each claim is put into numbers from above, and the verdict is computed from
+# them: a claim about a sign holds if the whole interval has that sign, fails
+# if the whole interval has the other, and is not shown if it contains zero.
+# "Not shown" is no "no": more subsets might show it.
 
 # %%
 rest = rows[(rows["calibration"] == "own") & (rows["name"] == "published")]
@@ -705,23 +911,11 @@ above = {
     protocol: float((rest[f"drop_{protocol.lower()}"] < 0).mean())
     for protocol in study.PROTOCOLS.values()
 }
-named = [c[1:3] for c in comparisons]
+named = list(zip(gains["other"], gains["protocol"]))
 against = ("all", "Sub") if ("all", "Sub") in named else named[-1]
-gain = comparisons[named.index(against)][-1]
+gain = gains["gain"][named.index(against)]
 line = study.relation(shown, "median", "drop_sub", "original_sub")
 partial = line["partial"]
-
-
-# %%
-def verdict(interval, sign=1):
-    """What an interval says about a claimed sign."""
-    if interval.ci is None:
-        return "cannot be told from so few subsets"
-    low, high = sorted(sign * end for end in interval.ci)
-    if low > 0:
-        return "holds"
-    return "does not hold" if high < 0 else "not shown by these subsets"
-
 
 # %%
 both = "; ".join(f"{p}: {share:.0%}" for p, share in above.items())
@@ -735,12 +929,12 @@ claims = [
     (
         "one's own classes calibrate best (its premise)",
         f"{study.interval_text(gain)} points over {' under '.join(against)}",
-        verdict(gain),
+        st.sign_verdict(gain),
     ),
     (
         "close classes lose more (figure 3)",
         f"partial correlation {study.interval_text(partial)}",
-        verdict(partial, -1),
+        st.sign_verdict(partial, -1),
     ),
 ]
 verdicts = pd.DataFrame(claims, columns=["claim", "evidence", "verdict"])
@@ -750,7 +944,9 @@ table(verdicts, "What the report says, what was found here.", name="verdicts")
 # ## Your run and the reference
 #
 # Each subset with its own calibration is a row, with the interval of its
-# accuracy. Rows of other networks are shown where they are committed.
+# accuracy. Rows of other networks are shown where they are committed. A
+# shorter profile has other subsets, images and steps, so its numbers need not
+# equal the reference's; the table says where the reference has the same row.
 
 # %%
 for row in rest[rest["draw"] == seed].to_dict("records"):
@@ -770,6 +966,18 @@ if len(comparison):
 study.show_reference("03_gpfq_sweeps", ["accuracy", "original"])
 
 # %% [markdown]
+# ## What to keep
+#
+# - GPFQ fits outputs, not weights. Later columns undo what earlier ones did
+#   wrong, and the calibration images decide what counts as wrong.
+# - "Accuracy on a subset" needs a protocol. A gain under All that is gone
+#   under Sub is a leaning towards classes, not knowledge of them.
+# - A specialized calibration is to be compared with the same number of images
+#   from elsewhere, subset by subset, with a correction for many comparisons.
+# - Subsets of close classes are hard for the original, too. Hold that fixed
+#   before distance gets the credit.
+# - Where a method must change nothing, check that nothing changes.
+#
 # ## Exercises
 #
 # ```{exercise}
@@ -784,7 +992,10 @@ study.show_reference("03_gpfq_sweeps", ["accuracy", "original"])
 # :class: dropdown
 # ```
 #
-# No: early columns are corrected by later ones, the last by none.
+# No: early columns are corrected by later ones, the last by none. Hence the
+# idea to put columns with large inputs first and to leave small errors for
+# the end; `descending` of the library's GPFQ sorts them that way. It is a
+# rule of thumb, and a case as small as this need not obey it.
 
 # %%
 back = [2, 1, 0]
@@ -812,7 +1023,9 @@ Markdown(f"In order {norms[-1]:.3f}, turned round {last:.3f}.")
 # :class: dropdown
 # ```
 #
-# For orthogonal ones: the running error then has no part along the next.
+# For orthogonal ones: the running error then has no part along the next. It
+# is a sum of multiples of earlier columns, all at right angles to this one, so
+# $z_t$ is the weight itself. Correlated inputs are what GPFQ lives from.
 
 # %%
 apart = torch.eye(3, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.2])
@@ -827,7 +1040,12 @@ assert torch.equal(same, grid.round(weight))
 # ## Make it yours
 #
 # A method is a dict of a plan's fields. Change one, give it a name, and put
-# it beside the others. `solver` may be any registered one.
+# it beside the others. `solver` may be any registered one. Here it is GPTQ
+# {cite:p}`frantar2023optq`, which lets all later columns absorb an error at
+# once, with two more passes over all columns at the end.
+#
+# One subset shows that a method runs, not that it is better. For that, put
+# it into the study, and compare in pairs.
 
 # %%
 mine = {**la.METHODS["book"], "solver": "gptq", "polish": 2}

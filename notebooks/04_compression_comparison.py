@@ -21,6 +21,13 @@
 # compressed network is a file, and its accuracy is measured in the program
 # that would run the file on a device, ONNX Runtime.
 #
+# All of these ways live from one fact: a trained network is more exact than
+# its task needs. They differ in what they give up. Rounding gives up digits
+# of every weight, clustering the freedom of weights to differ, pruning whole
+# weights. Each can be done at once, after training, or while training goes on
+# and the weights that stay make up for what was taken. So there are always two
+# questions: what is lost at once, and what can be won back?
+#
 # **You will learn**
 # - how rounding, clustering and pruning become part of a training;
 # - how large the files really are, and what to compare with what;
@@ -137,6 +144,12 @@ many = list(range(seed, seed + seeds))
 origin = everything.provenance
 run = start_run("04_compression_comparison", parameters, origin)
 
+# %% [markdown]
+# A look at what the network must tell apart, at its own size of the images.
+# Of the first two tasks, which one would you expect to suffer more from
+# rounding? A reason to expect it of cats and dogs: more images lie near the
+# border between the classes, and a small error is enough to tip them.
+
 # %%
 show(
     samples_figure(splits, 4, seed),
@@ -149,7 +162,8 @@ show(
 # QuantNET is two convolutions and three linear layers. The thesis gives no
 # input size for its first linear layer; its parameter count fixes it. Two
 # poolings halve the image twice, so that it reads $8 \cdot 8 \cdot 64$
-# values.
+# values. (One printed count has a wrong digit, see {ref}`the erratum
+# <erratum-thesis-linear1>`.)
 
 # %%
 quantnet = build_model("quantnet", 1, seed).eval()
@@ -178,8 +192,10 @@ show(
 # Compressing a badly tuned network may only find the tuned one. So first
 # the settings. *Random search* draws them at random from given ranges; it
 # finds good ones sooner than a lattice of values does, as few of them
-# matter {cite:p}`bergstra2012random`. The ranges are those of the thesis's
-# table 4.1. Only validation images judge.
+# matter {cite:p}`bergstra2012random`. A lattice spends most of its trials on
+# new values of what does not matter, with old values of what does; a random
+# draw has a new value of everything each time. The ranges are those of the
+# thesis's table 4.1. Only validation images judge.
 #
 # The search is keras-tuner's; each of its trials trains our network. Trials
 # are stored as they end, so a search that was stopped goes on. Settings that
@@ -213,11 +229,17 @@ table(pd.DataFrame(both), "The best setting tried, and the thesis's.")
 # accuracy was the reason to pick it, and flatters it. Its test accuracy is
 # not asked for here, and need not be.
 #
+# In the first table go down the lines and look what the good settings have in
+# common, and what varies among them without harm. The latter are settings
+# that do not matter here. With as few trials as in a short profile neither
+# can be told from chance.
+#
 # The thesis looked for initial weights by hand: normal or uniform, with He's
 # or Glorot's variance. He's is made for layers followed by a ReLU, which
 # halves the variance of what passes; Glorot's balances the ways forward and
 # back. The same trial, with the thesis's setting and the seeds of the base
-# networks:
+# networks, gives a line for each. *min* and *max* are over seeds: two kinds of
+# weights whose ranges overlap are not told apart by so few trainings.
 
 # %%
 trial = TrainingConfig(
@@ -242,7 +264,9 @@ table(by_start, "Validation accuracy by initial weights.")
 # In this book such a step is a module that sits on the weight (a
 # *parametrization* of PyTorch). The layer keeps its latent weight, which the
 # optimizer moves; every pass sees what the module makes of it. Modules can
-# be stacked, looked at and taken off.
+# be stacked, looked at and taken off. (The thesis has gradients for the
+# quantized weights in one place and for the latent ones in another, see
+# {ref}`the erratum <erratum-thesis-gradients>`.)
 
 # %%
 w = torch.tensor([[0.9, -0.5, 0.14, 0.0]], requires_grad=True)
@@ -250,6 +274,11 @@ scale = w.detach().abs().max() / 3
 by_hand = torch.clamp(torch.floor(w / scale + 0.5), -3, 3) * scale
 rounded = FakeQuantize(bits=3)(w)
 assert torch.allclose(rounded, by_hand)
+
+# %% [markdown]
+# The forward pass is what one computes by hand. Now backward: the loss is a
+# sum with the factors 1 to 4, so these are its derivatives with respect to the
+# *rounded* weights. They must arrive at the latent ones.
 
 # %%
 (rounded * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
@@ -260,6 +289,12 @@ assert w.grad.tolist() == [[1.0, 2.0, 3.0, 4.0]]
 # the latent weight until it crosses the middle between two levels; then the
 # rounded one jumps. Activations are treated alike
 # {cite:p}`jacob2018quantization`, with a range that calibration images show.
+#
+# Why can a wrong derivative work? Far from a jump it is wrong in detail and
+# right in direction: over many levels rounding does follow the identity. It
+# works the worse the fewer levels there are. A latent weight near a jump may
+# go back and forth for ever, as no step tells it that it has arrived; a lower
+# learning rate at the end helps.
 #
 # ### Share values
 #
@@ -287,7 +322,9 @@ assert np.allclose(found.centroids, best)
 # %% [markdown]
 # During training the weights stay behind the scenes, and are assigned anew
 # in every step, so that one can move from cluster to cluster. A centroid
-# gets the sum of its members' gradients.
+# gets the sum of its members' gradients: it is one number that occurs in many
+# places, and moving it moves all of them. In a large layer this sum is large,
+# which is a reason to train with a lower rate than before.
 
 # %%
 shared = Clustered(torch.tensor(best))
@@ -302,6 +339,12 @@ assert shared.codebook.grad.tolist() == [0 + 1, 2 + 3 + 4, 5]
 # the network trains {cite:p}`zhu2017prune`. Sparsity rises fast at first,
 # when much can go, then slowly:
 # $s_t = s_f (1 - (1 - t/T)^3)$.
+#
+# Why the smallest? To drop a weight changes an output by the weight times its
+# input. Among weights with inputs of about one size the smallest do the least
+# harm. Inputs of different layers differ in size, so each layer has a ranking
+# of its own here. What magnitude cannot see is that two weights may do the
+# same work: each looks important, and either could go.
 
 # %%
 schedule = SparsitySchedule(final=0.5, end=100)
@@ -320,6 +363,12 @@ assert mask.tolist() == [True, True, False, False, False, True]
 # Unlike the thesis we mirror and shift the training images, and keep the
 # epoch with the best validation accuracy. What follows a base network, such
 # as QAT, gets a few epochs at a lower rate.
+#
+# This makes a trap. What was trained longer may be better for that reason
+# alone, compressed or not. So *QAT* against *base* compares a scheme *and*
+# some epochs with neither, and a QAT network above its base is no sign that
+# rounding helps. {ref}`Chapter 6 <ch-quantnet-hybrid>` has an original that
+# is trained for as long.
 
 # %%
 plan = cn.budget(
@@ -374,7 +423,20 @@ show_scores(stand_alone, "Table 4.2 of the thesis, and ours", "stand-alone")
 # each network with its own base, so that what all seeds share drops out; its
 # $p$ comes from flipping the signs of the differences at random, and is
 # corrected (after Holm) for the number of lines. With few networks no $p$ can
-# be small: $k$ of them have $2^k$ sign patterns.
+# be small: $k$ of them have $2^k$ sign patterns. (With a single network the
+# interval is one over test images, and there is no $p$.)
+#
+# Three comparisons are worth a look of their own. *PTQ int8* and *PTQ int8
+# with int16 activations* differ in little but activations, so their gap is
+# what coarse activations cost; *PTQ int4 weights* and *PTQ int4 with int8
+# activations* ask the same where weights are coarser. *PTQ int8* and *PTQ int4
+# with int8 activations* differ in weights. And the two tasks have the same
+# network, and files of the same size.
+#
+# Ours and the thesis's stand side by side, but were trained differently, so
+# that levels of accuracy differ for reasons that have nothing to do with
+# compression. What can be compared is the distance of each line from the
+# base.
 #
 # The thesis's QAT file is twice as large as its base network: it is the
 # training file, with a second value for each weight. That says nothing about
@@ -394,15 +456,18 @@ Markdown(
 # ### Which orderings are real?
 #
 # The thesis ranks its set-ups by single accuracies. Its test accuracies are
-# multiples of 0.05, as 2,000 test images would give, and the standard error
-# of one such number is about a point: two of them differ by a point and a
-# half through luck alone. Ours are compared network by network: the same
-# base network, compressed in two ways, on the same images.
+# multiples of 0.05, as 2,000 test images would give ({ref}`erratum
+# <erratum-thesis-test-size>`). The column *thesis_error* is the standard error
+# of a difference of two such numbers, were their images drawn independently:
+# a difference of once or twice that size is what luck alone makes. Ours are
+# compared network by network: the same base network, compressed in two ways,
+# on the same images.
 #
 # A verdict is *real* if the difference has the claimed sign and its
 # corrected $p$ is below 0.05, *reversed* if it has the other sign, and *not
 # shown* otherwise. "Not shown" does not say that two schemes are equal, only
-# that these networks cannot tell.
+# that these networks cannot tell. The interval says more: if it is narrow and
+# around zero, the difference is small, whatever its sign.
 
 # %%
 claims_42 = [
@@ -427,6 +492,9 @@ table(ranks, "Cats and dogs, table 4.2: differences in points.", 2)
 # Why not equal to the bit? The runtime adds in another order than torch, and
 # a sum that lies in the middle between two levels can then round either way.
 # One such flip is one step, which the next layers pass on and may enlarge.
+# In the table *largest_gap* is in steps of the output and the other columns
+# are shares. *equal_codes* below one would be a fault in the file or in the
+# simulation, never chance.
 
 # %%
 ran = rows[rows["scheme"] != ""]
@@ -448,7 +516,10 @@ assert (by_scheme >= 0.995).all(axis=None)
 #
 # The float32 file holds 4 bytes a parameter, and what describes the graph.
 # An int8 file holds a byte for each weight, and scales, and more nodes in the
-# graph, for the steps that round.
+# graph, for the steps that round. So it is a little more than a quarter, and
+# the smaller the network, the more the little weighs. The sizes that the
+# thesis prints for the same network are a check from outside: they must agree
+# with ours, whatever was trained, since a size does not depend on the values.
 
 # %%
 work = TemporaryDirectory()
@@ -490,11 +561,22 @@ transfer = study("04_quantization", cs.quantization_rows, moved)
 source = rows[rows["task"] == close]
 all_tasks = pd.concat([source, transfer], ignore_index=True)
 
+# %% [markdown]
+# Read the tables as those above. If compression did not care where a network
+# started, each line would be as far from its base as in table 4.2. The
+# thesis's average over these rows is not quite what its own rows give
+# ({ref}`erratum <erratum-thesis-transfer-loss>`).
+
 # %%
 transferred = ct.score_table(all_tasks, "table 4.3", quantized)
 targets = transferred[transferred["task"] != close]
 caption = "Table 4.3 of the thesis, and ours, started from the first task"
 show_scores(targets, caption, "transfer")
+
+# %% [markdown]
+# And is the start worth anything? For each task: a base network that was
+# trained on it from random weights (*own*), one that started from cats and
+# dogs, and that start itself.
 
 # %%
 starts = pd.concat([rows, transfer])
@@ -505,13 +587,22 @@ table(worth, "What the start is worth: accuracy in per cent.", 2)
 # %% [markdown]
 # *source network* is the cat and dog network on the target's images, with
 # nothing trained. On horses and frogs it can only guess. On turned cats and
-# dogs it knows what to look for, but not in that position.
+# dogs it knows what to look for, but not in that position. Mind the budget
+# when two *base* lines of a task are compared: one was trained for the epochs
+# of a base network, the other for these and then for those of a transfer.
 #
 # ## One layer at a time
 #
 # Which layer minds rounding most? One layer's weights are rounded, all
 # others stay, nothing is trained. The answer matters, because bits may be
-# given to layers unequally, which is the subject of later chapters.
+# given to layers unequally, which is the subject of later chapters
+# ({ref}`by dimensions <ch-twonn-vs-pca>`, {ref}`and put to the test
+# <ch-quantnet-hybrid>`).
+#
+# The figure has a group of marks for each layer, in the order of the network,
+# between *none* (nothing rounded) and *all*. Within a group the bits differ.
+# Look how far a mark is below *none*, and compare *all* with the single
+# layers: are the losses of single layers enough to explain it?
 
 # %%
 less = list(range(seed, seed + extra_seeds))
@@ -532,10 +623,17 @@ show(
 # has few weights, each of which touches every pixel; the last has sixteen
 # weights and one scale.
 #
+# Such a curve measures sensitivity *at once*. Training afterwards wins back
+# different amounts in different layers, so the order may change. Nor is a
+# sensitive layer costly to spare: sixteen weights at full precision cost next
+# to nothing, whatever they are worth. What counts is the loss *for the bytes*
+# that it saves.
+#
 # ## Pruning
 #
 # The thesis removes weights "randomly" in one place and the smallest in
-# another; the smallest is what everybody means. Whole *units*, filters or
+# another; the smallest is what everybody means ({ref}`erratum
+# <erratum-thesis-random-pruning>`). Whole *units*, filters or
 # neurons, can be removed as well, those with the smallest norm, and leave a
 # smaller dense network. Single weights leave zeros. Removing a share of the
 # units removes more parameters than that share: a weight between two layers
@@ -553,10 +651,22 @@ show(
 )
 
 # %% [markdown]
+# In the left panel both kinds have the same *sparsity*, in the right one the
+# same share of parameters is gone (of single weights: is zero). A lead on the
+# left that shrinks on the right was a lead of the bookkeeping. Where a curve
+# is flat, weights go that did little; where it bends, the network has begun to
+# lose what it needs. At the height of one half it guesses.
+#
+# Single weights can be chosen more freely than units, so at equal parameters
+# one expects them to lose less. What they leave is a pattern that a processor
+# cannot skip easily; a removed unit makes every machine faster.
+#
 # With training the question is another: a large network with zeros, or a
 # small one without, at the same number of parameters? Both get the same
-# number of epochs. The small ones have a half, a quarter and an eighth of
-# the filters, and the sparse ones keep as many weights as those have.
+# number of epochs in the end, the small ones from random weights. They have a
+# half, a quarter and an eighth of the filters, and the sparse ones keep as
+# many weights as those have. In the table compare the two columns of a line;
+# *kept* is the number of parameters that are not zero.
 
 # %%
 cells = cell_grid(filters=list(cc.SMALL), **curve)
@@ -574,6 +684,13 @@ table(by_kind, "Accuracy in per cent at equal numbers of parameters.", 2)
 #
 # How few values can a layer take? Two panels: what it costs in accuracy, at
 # once and after training, and what it saves in the packed file.
+#
+# Both horizontal axes count clusters and double from tick to tick, as an
+# index of one more bit numbers twice as many. So on the right a line that
+# rises evenly pays the same bytes for each doubling. On the left look where
+# more clusters stop to help, and how far training moves that place to the
+# left: the gap between the lines is what the other weights and the centroids
+# can make up for.
 
 # %%
 cells = cell_grid(count=counts, **curve)
@@ -585,6 +702,12 @@ show(
     "Accuracy rises with the number of clusters and levels off.",
     "clusters",
 )
+
+# %% [markdown]
+# The thesis's table has clustered networks compressed further. In the table
+# below ask whether the second step costs more, or less, than it did to the
+# base above: weights that take few values might be hardly moved by a rounding
+# to 8 bits, which has many more.
 
 # %%
 cells = cell_grid(task=[close], count=[clusters], **axes)
@@ -602,6 +725,12 @@ show_scores(by_clusters, "Table 4.4 of the thesis, and ours", "clustered")
 # they are part of that training: *cluster-preserving* QAT looks each weight
 # up in the codebook first, then rounds. What is equal before rounding is
 # equal after it.
+#
+# The first table asks what keeping the clusters costs in accuracy. The second
+# shows whether they were kept: a layer's number of distinct values, which is
+# small where clusters live and about as large as the layer where they are not.
+# (The thesis's table of this kind counts two different things in two rows,
+# see {ref}`the erratum <erratum-thesis-unique>`.)
 
 # %%
 thesis_45 = ["base", "clustered", "clustered, QAT"]
@@ -625,15 +754,23 @@ assert (kept["distinct"] <= max(clusters, 16)).all()
 # The thesis says that clustering makes the file nine times smaller, and with
 # QAT twelve times. Its clustered files must be compressed ones: they have
 # fewer bits a weight than a float needs, though they store floats. Its base
-# file is not compressed. Floats of a trained network hardly shrink, so for
-# the base the mistake is small, but not for eight-bit files. Compare like
-# with like:
+# file is not compressed ({ref}`erratum <erratum-thesis-compressed>`). Floats
+# of a trained network hardly shrink, so for the base the mistake is small,
+# but not for eight-bit files. Compare like with like: *raw_ratio* has the
+# plain files of both, *compressed_ratio* the packed ones. *mixed_ratio* is
+# what the thesis seems to have done, and the largest of the three; two of the
+# factors in its text are larger than its own table allows ({ref}`erratum
+# <erratum-thesis-factors>`).
 
 # %%
 honest = ct.honest_sizes(clustered)
 table(honest, "Size against the base network's, both raw or both gzipped.", 2)
 
 # %% [markdown]
+# A clustered network that is stored as floats is as large as its base before
+# it is packed. The saving is made by whoever packs it, and is lost again in
+# the memory of a device that unpacks it.
+#
 # *Compressed* means gzip throughout. How much the packer matters:
 
 # %%
@@ -645,8 +782,10 @@ table(packers, "Files of one network in KiB: as they are, and packed.", 0)
 # A general packer must find the 16 values by itself. Our own file stores an
 # index of four bits for each weight and the codebook beside it, and gives
 # every weight back to the bit. No coder that takes weights one by one can
-# get below the entropy of the indices, in the last column: what is left to
-# gain is small, as 16 clusters of a bell-shaped layer are used about alike.
+# get below the entropy of the indices, in the last column. It equals the
+# index's full width only if all clusters are used alike often. The exact
+# clusters of a bell-shaped layer come near to that; evenly spread levels,
+# most of whose weights are in the middle, leave more to a coder.
 
 # %%
 few_values = cn.plain_copy(base, cluster(base, clusters))
@@ -668,7 +807,11 @@ Markdown(f"{size:,} bytes on disk, {report['header_bytes']:,} of them header.")
 # ### Zeros and clusters together
 #
 # Prune half, cluster the rest with one centroid held at zero, then train for
-# eight bits and keep both.
+# eight bits and keep both. Each step has to respect the ones before it, or
+# the zeros are filled in again by the first update of the optimizer. Look at
+# *distinct* and *zero_share* for what was kept, and at *compressed_bytes*
+# for what it gains: an index that is frequent, as that of zero is, has a short
+# code.
 
 # %%
 cells = cell_grid(count=[clusters], **curve)
@@ -684,7 +827,9 @@ assert (sparse["zero_share"] >= 0.49).all()
 # The thesis says that the effect of compression does not depend on the number
 # of classes, and leaves more than two to future work. The same table for all
 # ten. A task that uses more of the network should mind more when something
-# is taken away; whether it does is in the column *against base*.
+# is taken away; whether it does is in the column *against base*. Compare it
+# line by line with table 4.2. One caution: with ten classes there are more
+# mistakes to make, so points of accuracy do not mean the same in both tables.
 
 # %%
 fewer = fewer_images(everything, ten_images, test_images, seed)
@@ -711,7 +856,14 @@ show_scores(of_ten, "The same table", "ten-classes")
 # Bytes on disk are one cost. A device also pays for products and for bytes
 # moved, both of which shrink with the number of bits. *Bit operations* count
 # a product as the product of the widths of its factors
-# {cite:p}`baskin2021uniq`.
+# {cite:p}`baskin2021uniq`. This is how many one-bit products a schoolbook
+# multiplication takes, a rule of thumb for the area and energy of a circuit.
+#
+# A line is a scheme, weights first and activations after them where they
+# differ. The products are the same for all; rounding makes each one cheaper,
+# and removes none. Compare how fast the other two columns fall: halving both
+# widths quarters the bit operations and nearly halves the bytes, of which
+# only those of the biases stay.
 
 # %%
 widths = {"float32": (32, 32), "float16": (16, 16), "int8": (8, 8)}
@@ -728,7 +880,8 @@ table(total, "Cost of one image: products, bit operations, bytes moved.", 0)
 # Latency is measured here, on one thread of this machine, with batches of 1
 # and 64 noise images. What the runtime executes shows whether a number says
 # something about the scheme or only about the simulation. The thesis argues
-# with energy and latency, but measured neither.
+# with energy and latency, but measured neither ({ref}`erratum
+# <erratum-thesis-cost-claim>`).
 
 # %%
 few_runs = max(2, runs // 5)  # of the larger batch
@@ -750,11 +903,24 @@ table(timed[show_times], "Milliseconds a batch, median and quartiles.")
 Markdown(f"The *integer* file runs as: {', '.join(integer)}.")
 
 # %% [markdown]
+# Compare only lines that are *measured*; a simulated scheme rounds first and
+# multiplies floats after, so its time says nothing about a chip with such
+# arithmetic. A batch of one shows the fixed cost of every node in the graph,
+# 64 images the cost of the products. A scheme may win one and lose the other.
+# Where two medians are closer than their quartiles are wide, another run may
+# reverse them.
+#
 # ## Which to take
 #
 # A network is worth taking if no other one is smaller and better at once.
 # Those lie on the line. Everything else is beaten by something on it, at
 # least in these means; the error bars say how firmly.
+#
+# In the left panel files shrink towards the left on a logarithmic axis, in
+# the right one answers come faster. The place to be is the upper left corner.
+# Where the line is nearly level, bytes are to be had for almost no accuracy;
+# where it is steep, the network starts to pay. A mark just under the line,
+# within its error bar, is as good a choice as its neighbour on it.
 
 # %%
 latency_of = timed.set_index("scheme")["median_ms b1"]
@@ -791,7 +957,11 @@ Markdown(
 # The thesis used TensorFlow Lite, now LiteRT. Its tools do not fit into the
 # environment of this book, so they have one of their own (`make litert`).
 # These are its committed rows: one network a task, seed 0, all test images,
-# the same formats as real `.tflite` files.
+# the same formats as real `.tflite` files. A second program that agrees on
+# what a scheme costs is evidence that this is the scheme's doing and not the
+# runtime's. Times are of the machine that made the rows, so compare them with
+# one another and not with those above. The interval of *accuracy* is over
+# images; other networks are not in it.
 
 # %%
 edge = litert_rows()
@@ -815,6 +985,11 @@ Markdown(
 
 # %% [markdown]
 # ## Verdicts on the thesis's claims
+#
+# A line is an ordering that the thesis's tables have. Read *verdict* together
+# with *pairs*, the number of networks: with a handful of them nothing can be
+# real after correction, and the column says "not shown" throughout. Then
+# compare *thesis* with *thesis_error*: was there anything to explain?
 
 # %%
 pairs_44 = [
@@ -857,6 +1032,18 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - A loss at once and a loss after training are two numbers. A network that
+#   was trained on is to be compared with a base that was, too.
+# - A simulation is worth what its agreement with the runtime is worth. Count
+#   flips before believing accuracies.
+# - Compare raw files with raw ones and packed with packed. Distinct values,
+#   zeros and bits save bytes only where the format stores them so.
+# - A small loss needs many networks or many images, compared in pairs. A
+#   ranking without errors is a ranking of luck until shown otherwise.
+# - Fewer bits make products cheaper only on a machine that has such products.
+#
 # ## Exercises
 #
 # ```{exercise}

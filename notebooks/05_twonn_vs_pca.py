@@ -18,14 +18,21 @@
 # surface, whose dimension says how many numbers would be enough to describe
 # them. The QuantNET thesis {cite:p}`anirudh2022optimal` calls a layer
 # *significant* if it changes this dimension much, and gives such layers more
-# bits. It estimates the dimension by the two nearest neighbours of each
-# point {cite:p}`facco2017estimating`, where earlier work, Hybrid-Net, counts principal
-# components {cite:p}`chakraborty2020constructing`. This chapter measures both
-# on the same points, and asks how far they can be trusted.
+# bits. It estimates the dimension by the two nearest neighbours of each point
+# {cite:p}`facco2017estimating`, where earlier work, Hybrid-Net, counts
+# principal components {cite:p}`chakraborty2020constructing`. This chapter
+# measures both on the same points, and asks how far they can be trusted.
+#
+# Behind this stands an argument: a layer that changes the dimension does much
+# of the work, so coarse weights would spoil much there. It is plausible, and
+# it is not a theorem. How the points lie says nothing direct about how
+# sensitive they are to an error in a weight. Hence two separate questions: is
+# the dimension well measured (this chapter), and does it point to the right
+# layers ({ref}`chapter 6 <ch-quantnet-hybrid>`)?
 #
 # **You will learn**
 # - how two distances a point are enough to estimate a dimension;
-# - why every estimate is too low, and what to do about that;
+# - why estimates of high dimensions are too low, and how one would notice;
 # - the profile of dimensions through a network, before and after training;
 # - when two methods measure two different things, and look as if they
 #   disagreed.
@@ -45,6 +52,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lq_utils import compression_networks as cn
+from lq_utils import dimension_claims as dc
 from lq_utils import dimension_figures as figures_of
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
@@ -93,6 +101,12 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %% [markdown]
+# The tasks are those of {ref}`chapter 4 <ch-compression-comparison>`: two
+# classes that look alike, two that do not, and the first two with turned
+# images. Networks of the first two tasks are profiled here; the second one is
+# the thesis's transfer, where training goes on from the first task's network.
+
 # %%
 use_style()
 pairs = thesis_tasks(dataset=dataset, verbose=False)
@@ -101,6 +115,11 @@ how_many = train_images, test_images, seed
 splits = {k: fewer_images(v, *how_many) for k, v in pairs.items()}
 everything = all_classes_task(dataset=dataset, verbose=False)
 run = start_run("05_twonn_vs_pca", parameters, everything.provenance)
+
+# %% [markdown]
+# Errors will come from disjoint parts of the points, so each part must still
+# be large enough for an estimate. Values that cannot work are refused here,
+# before anything is trained.
 
 # %%
 have = min(np.bincount(s.train.labels).min() for s in splits.values())
@@ -127,13 +146,39 @@ if points > have or 2 * points < 20 * 2**halvings:
 # dimension. (The thesis prints this law with the exponent $d + 1$, which
 # belongs to the density; {doc}`the errata <../errata>` have the evidence.)
 #
+# Why does the density drop out? Measure in volumes, not in distances. The ball
+# up to the first neighbour and the shell from there to the second each hold
+# about as much volume as one point has to itself. Both volumes follow the same
+# exponential law, and its unit, the volume of a point, cancels when one is
+# divided by the other. A ball's volume grows as $r^d$, so this quotient is
+# $\mu^d - 1$, in which only $d$ is left. {ref}`The errata
+# <erratum-thesis-twonn-law>` go through it line by line.
+#
+# The assumption is modest: an even density within reach of *two* neighbours.
+# It fails where noise is larger than these distances, where values are so
+# coarse that many distances are equal, near a border, and where points are so
+# few that the second neighbour is not near at all. The last two will matter
+# here.
+#
 # Two ways lead from ratios to $d$. The *likelihood* is largest at
 # $d = N / \sum \log\mu_i$, and $N - 1$ in place of $N$ makes it unbiased.
 # *Regression* takes the sorted $\log\mu_{(i)}$ and fits a line through the
 # origin to $-\log(1 - i/N)$; its slope is $d$. The largest tenth of the
 # ratios, which is where real data and the law part, is left out.
 #
+# The two weigh the points differently. The likelihood takes every ratio at its
+# word, so a few huge ones pull it down. The regression looks at the order of
+# the ratios and leaves the tail out. Where the law holds they agree up to
+# noise; where they disagree, the law does not hold for these points. The
+# thesis's formula for the likelihood has two slips of its own, see {ref}`the
+# errata <erratum-thesis-twonn-likelihood>`.
+#
 # ### By hand
+#
+# A case with a known answer: points in a square, which is turned at random
+# into a space of more dimensions. That changes coordinates, but no distance,
+# so the answer must be near two. Sort each row of the matrix of distances; the
+# first entry is the point itself.
 
 # %%
 flat = uniform_cube(dimension=2, points=300, ambient=5, seed=seed)
@@ -142,11 +187,22 @@ apart.sort(axis=1)
 first, second = apart[:, 1], apart[:, 2]  # column 0 is the point itself
 logs = np.sort(np.log(second / first))
 
+# %% [markdown]
+# Both estimates in a few lines. The share $i/N$ stands for the probability of
+# a ratio up to $\mu_{(i)}$, so $-\log(1 - i/N)$ should be $d \log \mu_{(i)}$,
+# a line through the origin. Its slope by least squares is one quotient of
+# sums.
+
 # %%
 likelihood = (len(logs) - 1) / logs.sum()
 kept = int(0.9 * len(logs))
 share = -np.log(1 - np.arange(1, kept + 1) / len(logs))
 slope = (logs[:kept] @ share) / (logs[:kept] @ logs[:kept])
+
+# %% [markdown]
+# The library's regression is that of scikit-dimension {cite:p}`bac2021scikit`,
+# written by others, so that an equal result checks the formula and the program
+# at once.
 
 # %%
 for method, by_hand in (("likelihood", likelihood), ("regression", slope)):
@@ -161,6 +217,10 @@ Markdown(f"A square in five dimensions: {likelihood:.2f} and {slope:.2f}.")
 # is a case with a known answer. Principal components count its directions
 # exactly. For neighbours, it is a hard case: in high dimensions nearly all
 # points lie near the border, where half of the room for neighbours is empty.
+#
+# A line of the table is a cube. Compare *regression*, *likelihood* and
+# *censored* with *true*, and then the distance between them with *error*: is
+# the truth within a few errors?
 
 # %%
 truths = [2, 5, 10, 20]
@@ -174,6 +234,13 @@ table(known, "Estimated dimension of cubes, and the true one.", 2)
 # parts of the points, and says how far other points would have moved the
 # estimate, not how far all estimates are off. *scale* is the mean distance to
 # the second neighbour: how coarse the look is.
+#
+# Why too low? At a face of the cube the ball around a point sticks out, and
+# the part outside is empty. Neighbours are missing in the direction that
+# points out, as if there were fewer directions. A cube of dimension $d$ has
+# $2d$ faces, so nearly every point is near one of them when $d$ is large.
+# Principal components do not mind: they look at the whole cloud at once, and
+# this cloud is flat.
 
 # %%
 last = known.iloc[-1]
@@ -187,6 +254,12 @@ Markdown(
 # More points look at a finer scale, and help slowly. A *scaling curve* shows
 # the same estimate with half of the points, a quarter, and so on. It may look
 # flat while it is still too low: flat is no proof.
+#
+# The reason for the slowness: to halve the distance between neighbours in $d$
+# dimensions takes $2^d$ times as many points. Doubling them hardly changes the
+# scale where $d$ is large. In the figure points grow to the right, on a
+# logarithmic axis, and each line belongs to one cube. Look at the right ends:
+# does a line still rise, and how far is it from its own true dimension?
 
 # %%
 deep = min(halvings + 2, int(np.log2(manifold_points / 20)))
@@ -200,11 +273,21 @@ show(
 )
 
 # %% [markdown]
+# What to keep: the same method, on the same number of points, is nearly right
+# for a square and far off for a high dimension. So estimates of different
+# layers are biased by different amounts, high ones more. Differences of high
+# dimensions come out too small.
+#
 # Neighbours at a greater distance see the surface at a coarser scale. *GRIDE*
 # {cite:p}`denti2022generalized` takes the ratio of the distances to neighbour
 # $2n$ and neighbour $n$ in place of the second and first. An estimate that
 # stays the same does not depend on the scale. One that falls may see noise at
 # the smallest scale, or at larger ones curvature or, as here, the border.
+#
+# Read the table down a column. The first line is TwoNN by likelihood; below it
+# the neighbours are farther and farther away. For these cubes the truth is
+# known and does not depend on the scale, so whatever changes down a column is
+# the method's doing.
 
 # %%
 farthest = 2 ** int(np.log2(min(64, manifold_points // 4)))
@@ -223,6 +306,10 @@ table(wide, "GRIDE: dimension by the rank of the farther neighbour.", 2)
 # product cancels. So the product only proposes a few candidates for each
 # point; their distances are computed again from differences in float64, and
 # a bound on the rounding tells for which points that was not enough.
+#
+# A wrong neighbour would not show in any table, it would only shift a
+# dimension a little. So the test is strict: distances to both neighbours,
+# against those computed one by one, to nine digits.
 
 # %%
 cloud = uniform_cube(10, min(manifold_points, 1000), 500, seed)
@@ -238,6 +325,10 @@ assert np.allclose(near.distances[:10], exact[:, 1:3], rtol=1e-9)
 # there are as many points as images. As in the thesis the second task starts
 # from the network of the first one. Outputs are taken behind the ReLU, before
 # pooling. For comparison, the same networks untrained.
+#
+# `study` computes cells, a cell being one network and all estimates on its
+# layers, and stores each as soon as it is finished. Its name holds the images,
+# the plan of training and the code, so an outdated result is never used.
 
 # %%
 plan = ds.training_plan(epochs, transfer_epochs, rate)
@@ -248,6 +339,11 @@ study = partial(
     code=ds.CODE,
     n_jobs=workers,
 )
+
+# %% [markdown]
+# Every task, trained and untrained, with each seed. A row of the result is one
+# estimate: a layer, a method, a view of its output, all images or one part of
+# them.
 
 # %%
 many = list(range(seed, seed + seeds))
@@ -268,19 +364,36 @@ whole = dt.chosen_rows(rows, "regression")
 shown = dt.profiles(whole, ["task", "network"])
 show(
     figures_of.profile_figure(shown),
-    "Dimension of what each layer returns, TwoNN by regression. Bars are "
-    f"intervals over {seeds} networks, if there are several.",
+    "Dimension of what each layer returns, TwoNN by regression. Bars, where "
+    "there are several networks, are 95 % intervals of their mean.",
     "For each of two tasks two lines from the input to the last hidden "
     "layer. That of trained networks rises and then falls.",
     "profiles",
 )
 
 # %% [markdown]
+# Look first at the distance between the two lines of a panel, then at their
+# shape. The bars say how far other networks would be, on other draws of
+# images. The height itself belongs to the number of images, as the cubes have
+# shown, so compare it with no other study.
+#
 # Ansuini and others found such a *hunchback* in large trained networks
 # {cite:p}`ansuini2019intrinsic`: the first layers spread the data out, the
 # later ones fold it up. The untrained networks are the control. The last layer
 # shown has 16 units and cannot hold more than 16 dimensions, so part of the
-# fall is architecture. Only what differs between the two lines was learned:
+# fall is architecture. Only what differs between the two lines was learned.
+#
+# How can a dimension *rise*? A layer is a function of its input, continuous
+# and made of linear pieces. What comes out of a surface of dimension $d$ has
+# dimension $d$ at most, whatever the number of units. So a rise is no new
+# dimension. Variations too small to be seen at the distance of neighbours, or
+# drowned by brightness and contrast, have been made larger. A measured
+# dimension belongs to a scale, and layers change the scale.
+#
+# The table below takes the difference network by network, so that what is
+# peculiar to a draw of images cancels. Positive: training has raised the
+# dimension of that layer. An interval that contains zero is compatible with no
+# effect, and with one network there is no interval.
 
 # %%
 caption = "Dimension of trained less untrained networks"
@@ -289,7 +402,11 @@ show_by_task(dt.learned_table(whole), caption, "learned")
 # %% [markdown]
 # Networks differ, and so do the images drawn for them, and both are in the
 # bars above. How well is the dimension of *one* network known? Estimates from
-# disjoint parts of its images tell (the parameter `halvings` says how many):
+# disjoint parts of its images tell (the parameter `halvings` says how many).
+#
+# *scale*, the mean distance of the second neighbour, is in units of the
+# layer's own outputs. It cannot be compared between layers, but it tells how a
+# layer looks with fewer images: farther neighbours, a larger scale.
 
 # %%
 one = rows[(rows["seed"] == seed) & (rows["task"] == close) & rows["trained"]]
@@ -302,6 +419,9 @@ table(
 # %% [markdown]
 # Smaller parts have another bias as well. The same question as for cubes:
 # what would more images give?
+#
+# All images, then halves, quarters and so on; each point of a line is the mean
+# over such parts and over networks.
 
 # %%
 growth = pd.concat(
@@ -325,11 +445,22 @@ show(
 )
 
 # %% [markdown]
+# As with the cubes, the right ends matter. A layer whose line is flat there
+# may be at its dimension, or be stuck as a cube of high dimension seems to be.
+# A line that still rises has not arrived anywhere. If layers rise at different
+# speeds, the *step* between two of them changes with the number of images,
+# too.
+#
 # Where lines rise, the dimension depends on how many images there were, and a
 # threshold on a *difference* of dimensions, as the thesis has it, has to move
 # with their number.
 #
-# The other look at the scale, by farther neighbours, for one network:
+# The other look at the scale, by farther neighbours, is for one network.
+#
+# A fall down a column that is like the cubes' needs no explanation but a
+# border. A rise would say that the nearest neighbours are too near: pairs of
+# almost equal images, for example. Layers whose output does not vary at all
+# are left out.
 
 # %%
 network = kept_network(far, close, seed, plan, splits)
@@ -350,6 +481,13 @@ table(
 # QuantNET has four hidden layers. In the reference ResNet of chapter 3 every
 # block is a step, and a hunchback would have room. (Untrained, its batch
 # normalizations do nothing yet.)
+#
+# A trained network is compared with one of random weights again. The left
+# panel is TwoNN on all that a block returns, the right one counts components
+# of channels. Ansuini and others report that linear estimates miss the
+# difference between trained and untrained networks
+# {cite:p}`ansuini2019intrinsic`; here both panels are from the same images, so
+# look for a difference in each.
 
 # %%
 larger = {"auto10": "auto", "cifar10": "cifar100"}
@@ -390,6 +528,9 @@ show(
 )
 
 # %% [markdown]
+# This is a single network, so its bars cover the draw of images and nothing
+# else. Whether another training would give the same peak, they do not say.
+#
 # ## Counting components
 #
 # Principal components are the axes along which points vary most. The number
@@ -397,8 +538,19 @@ show(
 # But of which points? Published counts of components take the *channels at
 # each position* as a point, so that a layer of 32 channels cannot have more
 # than 32. TwoNN gets *all that a layer returns* for an image. The thesis seems
-# to compare these two numbers ({doc}`errata <../errata>`). On the same points,
-# they look like this:
+# to compare these two numbers ({doc}`errata <../errata>`). Below both are
+# counted on the same points.
+#
+# What would a difference mean? A circle has one dimension, and two components.
+# A curved surface needs more components than it has dimensions, so a large gap
+# is expected of curved data. But a gap has a second cause: a count by share of
+# variance is a count over the *whole* cloud, in which every faint direction of
+# a long tail counts as one. At the distance of neighbours the same faint
+# direction may be too thin to notice. The table cannot tell the two causes
+# apart; the control after it can.
+#
+# Each line is a layer, each column one way to count; the networks are the
+# trained ones of the first task.
 
 # %%
 views = {
@@ -423,6 +575,14 @@ table(same, "The same layers, counted in different ways.", 1)
 # number cannot exceed that of the images less one.) This alone does not show a
 # curved surface. A flat cloud with the same variances is the control: a
 # Gaussian with the principal axes of the images themselves.
+#
+# Read the two lines against each other. Their components need not be equal:
+# the twin is *drawn* with these variances, and a sample with no more points
+# than directions spreads its variance less evenly than the cloud it comes
+# from. If TwoNN finds as low a dimension for the twin as for the images, then
+# unequal variances explain the gap and curvature is not needed. If the twin
+# comes out much higher, images have a structure beyond variances: curvature,
+# or clusters. The twin's own value is too low, like a cube's.
 
 # %%
 table(
@@ -433,10 +593,19 @@ table(
 )
 
 # %% [markdown]
-# The channel view is no estimate of the same quantity at all.
+# The channel view is no estimate of the same quantity at all. It asks how many
+# filters are not combinations of others, over all positions, and can never
+# exceed the number of filters. That is a sensible question for whoever wants
+# to remove filters. It is not the dimension of a set of images, see {ref}`the
+# erratum on the two objects <erratum-thesis-objects>`.
 #
 # The thesis looks for a *knee* in the cumulative variance, and takes its
 # absence as a sign of curved surfaces.
+#
+# The horizontal axis counts components, the vertical one adds up the variance
+# they hold; marks stand where a curve passes a dotted line. Curves of wide
+# layers can go on longer than those of narrow ones, so compare where they
+# bend, not where they end.
 
 # %%
 show(
@@ -452,7 +621,12 @@ show(
 # %% [markdown]
 # A smooth curve proves nothing about curvature. A flat cloud whose variance
 # falls off gradually from axis to axis has no knee either, as a Gaussian
-# with such axes shows:
+# with such axes shows.
+#
+# Its standard deviations fall as $1, 1/2, 1/3, \dots$, and no share is much
+# smaller than the one before it. Natural images have spectra of that kind
+# without any layer. A missing knee says that variance is spread out, not how
+# the surface is bent.
 
 # %%
 axes_of = 1.0 / np.arange(1, 65)
@@ -468,11 +642,15 @@ Markdown(
 
 # %% [markdown]
 # ## Table 4.6
+#
+# The thesis prints one number a layer, method and task, without errors. Our
+# means over networks stand beside them. Compare the order of layers within a
+# column first; it depends less on the number of images than the values do.
 
 # %%
 domains = {"source": close, "target": far}
 trained_rows = rows[rows["trained"]]
-ours = dt.thesis_dimensions(trained_rows, domains)
+ours = dc.thesis_dimensions(trained_rows, domains)
 show_by_task(ours, "Table 4.6, and ours", "dimensions", digits=1)
 
 # %% [markdown]
@@ -481,8 +659,17 @@ show_by_task(ours, "Table 4.6, and ours", "dimensions", digits=1)
 # dimension of about 1 by both methods, which is what an output of *one* number
 # would give; ours has more.
 #
+# Its PCA column can be compared with ours for channels only: no value exceeds
+# the number of filters.
+#
 # Whether outputs are taken before or behind the ReLU is not said, and
-# matters. Before it:
+# matters. The table below is of outputs before it.
+#
+# Before the ReLU an output is linear in the layer's input, so it cannot bend
+# anything; behind it half of the values or more may be zero, and a unit that
+# is zero for both of two neighbours has dropped out of their distance. That
+# the table differs from the one above is therefore no error of either. A study
+# has to say which of the two it has measured.
 
 # %%
 before = dt.chosen_rows(trained_rows, "regression", output=ds.LINEAR)
@@ -498,12 +685,17 @@ table(
 # %% [markdown]
 # ### What TwoNN* may have been
 #
-# Table 4.6 has a third column, *TwoNN\\**, that is explained nowhere. Its
-# values are far lower for the input and the convolutions, and nearer for the
-# linear layers. So it should be something that differs mostly for maps.
-# Section 3.3.1 has a hint: TwoNN is done on flattened outputs "instead of
-# following the procedure on channel outputs". We try readings, and judge them
-# by the input and the convolutions alone:
+# Table 4.6 has a third column, *TwoNN\**, that is {ref}`explained nowhere
+# <erratum-thesis-starred>`. Its values are far lower for the input and the
+# convolutions, and nearer for the linear layers. So it should be something
+# that differs mostly for maps. Section 3.3.1 has a hint: TwoNN is done on
+# flattened outputs "instead of following the procedure on channel outputs". We
+# try readings, and judge them by the input and the convolutions alone.
+#
+# A line of the table is a reading, the last line is what the thesis prints.
+# The last column sums up the misfit as a mean of $|\log_2|$ of ratios: zero is
+# perfect, one is a factor of two in either direction. With several readings to
+# choose from, one is the nearest even if none is right.
 
 # %%
 less = list(range(seed, seed + extra_seeds))
@@ -512,14 +704,14 @@ tried = study(
     ds.candidate_rows,
     cell_grid(task=[close], seed=less, per_class=[points], plan=[plan]),
 )
-readings = dt.reading_table(tried)
+readings = dc.reading_table(tried)
 table(readings, "Readings of TwoNN*, and the thesis's values.", 2)
 
 # %%
 guesses = readings.iloc[:-1].dropna(subset="mean |log2 ratio|")
 best = guesses.loc[guesses["mean |log2 ratio|"].idxmin()]
 plain = guesses.set_index("reading").loc["as TwoNN", "mean |log2 ratio|"]
-star = dt.thesis_columns("source")["thesis, TwoNN*"]["input"]
+star = dc.thesis_columns("source")["thesis, TwoNN*"]["input"]
 Markdown(
     f"Nearest is *{best['reading']}*, off by a factor of "
     f"{2 ** best['mean |log2 ratio|']:.2f} in the mean; TwoNN itself is off "
@@ -538,6 +730,13 @@ Markdown(
 # things at once, the estimator and the rule. Here is each estimator under both
 # rules, for the second task, and the thesis's own numbers. The first layer is
 # left out: it always keeps full precision.
+#
+# For each method the table has the step at every layer, with its sign, and
+# then the layers that each rule would choose. Two comparisons are clean: the
+# same rule for two estimators, and the same estimator under two rules. The
+# thesis's contrast goes from one corner to the opposite one ({ref}`erratum
+# <erratum-thesis-criteria>`). Watch, too, how near steps are to the threshold:
+# a step just above it and one just below are hardly different.
 
 # %%
 target = trained_rows[trained_rows["task"] == far]
@@ -551,9 +750,9 @@ estimators = {
     ),
 }
 measured = {k: dt.dimensions_of(own) for k, own in estimators.items()}
-theirs = dt.thesis_columns("target")
+theirs = dc.thesis_columns("target")
 table(
-    dt.significance_table(measured | theirs, threshold),
+    dc.significance_table(measured | theirs, threshold),
     f"Steps of the dimension, and layers chosen at {threshold:g}.",
     1,
     name="significant",
@@ -566,6 +765,12 @@ table(
 # the network had, is no property of the architecture. For each threshold:
 # the share of networks in which a layer is chosen, and the same for parts of
 # the images.
+#
+# In the figures the threshold grows to the right, and each layer has a falling
+# curve: the share of networks that choose it. A curve that drops like a cliff,
+# far from the dotted line, is a stable choice. One that comes down gently
+# across it means that the seed decides. If the panel of parts has its cliffs
+# elsewhere than the panel of all images, the number of images decides.
 
 # %%
 limits = np.linspace(0, 60, 31)
@@ -594,16 +799,18 @@ table(at, f"TwoNN on parts of the images, at {threshold:g}.", 2)
 
 # %% [markdown]
 # A share on parts belongs to their number of images. And a stable choice is
-# not yet a right one. Whether layers that are called
-# significant need more bits is an experiment, which the next chapter makes.
-
+# not yet a right one. Whether layers that are called significant need more
+# bits is an experiment, which the next chapter makes.
+#
 # ### Verdicts
 #
-# Four statements of section 4.2.5 can be tested with these rows. With one
-# network, nothing is decided.
+# What section 4.2.5 says of dimensions can be tested with these rows, network
+# by network: *agree* is the share of networks in which a statement is true. A
+# statement holds if nearly all of them agree, and fails if half of them or
+# fewer do. With one network, nothing is decided.
 
 # %%
-verdicts = dt.thesis_verdicts(trained_rows, domains)
+verdicts = dc.thesis_verdicts(trained_rows, domains)
 table(verdicts, "What the thesis says of dimensions, and ours.", 2)
 
 # %%
@@ -630,6 +837,17 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - A dimension is measured at a scale, with a number of points. Without both
+#   it cannot be compared.
+# - An error bar from resampling covers chance, not bias. A case with a known
+#   answer shows the bias.
+# - Counting components and looking at neighbours are two questions. Before one
+#   says that they disagree, they have to be asked of the same points.
+# - A control that lacks the property, such as an untrained network or a flat
+#   cloud, says what part of a finding needs it.
+#
 # ## Exercises
 #
 # ```{exercise}

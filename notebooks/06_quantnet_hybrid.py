@@ -21,6 +21,13 @@
 # size. This chapter trains both, with controls that the thesis lacks, and asks
 # what the lead is worth.
 #
+# The chapter puts two earlier ones together. {ref}`Chapter 4
+# <ch-compression-comparison>` rounds the same network to eight bits.
+# {ref}`Chapter 5 <ch-twonn-vs-pca>` measures dimensions, and leaves open
+# whether they say anything about bits. With two levels in place of 256,
+# rounding is no small disturbance, so here a wrong choice of layers should
+# show.
+#
 # **You will learn**
 # - what a network of signs is, and why its training works at all;
 # - why the same two bits are two levels or four, depending on the scale;
@@ -50,6 +57,7 @@ from lq_utils import compression_networks as cn
 from lq_utils import compression_tables as ct
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
+from lq_utils import hybrid_pipelines as hp
 from lq_utils import hybrid_study as hs
 from lq_utils import hybrid_tables as ht
 from lq_utils.artifact import load_quantized, save_quantized, size_report
@@ -108,6 +116,12 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %% [markdown]
+# Three tasks, as before: two classes that look alike, two that do not, and the
+# first two turned at random. The last one comes in where the proposed hybrid
+# and the pipelines are judged; table 4.7 and the controls are made on the
+# first two.
+
 # %%
 use_style()
 pairs = thesis_tasks(dataset=dataset, verbose=False)
@@ -127,13 +141,23 @@ run = start_run("06_quantnet_hybrid", parameters, everything.provenance)
 # B = \operatorname{sign}(W), \qquad \alpha = \frac1m \sum_i |W_i|
 # $$
 #
-# for $m$ weights, since $\|W - \alpha B\|^2 = \alpha^2 m - 2 \alpha \langle W, B \rangle +
-# \|W\|^2$: the sign makes the product largest, and then $\alpha$ is where the
-# parabola is lowest. This is the rule of XNOR-Net
+# for $m$ weights, since
+# $\|W - \alpha B\|^2 = \alpha^2 m - 2 \alpha \langle W, B \rangle + \|W\|^2$:
+# the sign makes the product largest, and then $\alpha$ is where the parabola
+# is lowest. This is the rule of XNOR-Net
 # {cite:p}`rastegari2016xnor`, which has an $\alpha$ for each filter. The
 # thesis has one for each layer, and subtracts the mean of the weights first.
 #
+# How bad is that? The error left is $1 - \langle W, B\rangle^2 / (m \|W\|^2)$
+# of $\|W\|^2$. If there are many weights and they are Gaussian, this is $1 -
+# 2/\pi$, whatever their spread. So a binary layer keeps the direction of the
+# weights better than one may think, and loses every difference between large
+# and small. Weights of unequal size, such as filters with different norms
+# under one common scale, lose more: the reason for a scale a filter.
+#
 # ### By hand
+#
+# Four weights, their mean subtracted, then signs and their scale.
 
 # %%
 weights = torch.tensor([0.5, -0.2, 0.1, -0.8])
@@ -141,6 +165,10 @@ centred = weights - weights.mean()
 signs = torch.where(centred >= 0, 1.0, -1.0)
 alpha = centred.abs().mean()
 assert torch.allclose(alpha * signs, torch.tensor([0.4, -0.4, 0.4, -0.4]))
+
+# %% [markdown]
+# The library must return the same. And no other scale may do better: try a
+# hundred of them and see where the squared error is least.
 
 # %%
 fast = LowBit(1)(weights.view(1, 4))
@@ -157,6 +185,16 @@ assert abs(others[int(np.argmin(errors))] - alpha) < 0.01
 # *latent* weights are what the optimizer changes, in small steps; now and then
 # one crosses zero, and a sign flips.
 #
+# Why does that work at all? The gradient at $\alpha B$ tells in which
+# direction the loss would fall if weights could move a little. A latent weight
+# sums up such hints over many batches, until they are enough for a flip. The
+# hints are not the gradient of anything the network computes, and this is
+# where the method fails: near the end signs may flip to and fro, since a flip
+# is a large step and has no small version. Hence a validation set that picks
+# the best epoch, and latent weights that are clipped to $[-1, 1]$ between
+# steps {cite:p}`courbariaux2015binaryconnect`: outside they would get no
+# gradient, and stay there.
+#
 # ## A few bits, and what the scale does
 #
 # With $b$ bits the thesis rounds "uniformly in a full range symmetric
@@ -166,11 +204,23 @@ assert abs(others[int(np.argmin(errors))] - alpha) < 0.01
 # symmetric. The result is multiplied by the same $\alpha$ as before, the mean
 # size of the weights.
 #
+# A grid is levels *times* a scale, and neither is good or bad alone. That is
+# the trap in carrying a formula for the scale over from one set of levels to
+# another, see {ref}`the erratum <erratum-thesis-scale>`; {ref}`chapter 8
+# <ch-gpfq-gptq-brecq>` meets the same question for rounding after training.
+#
 # For one bit this $\alpha$ is the best there is. For two bits it is not: the
 # weights of a trained layer are as a rule far smaller than 1, so that nearly
 # all of them are next to $\pm 1/3$, and the outer levels stay empty. They
 # become $\pm \alpha / 3$, a third of the best binary ones. Two bits start
-# *worse* than one:
+# *worse* than one.
+#
+# Each line of the table below is a rule for the scale, applied to the first
+# linear layer of a trained network. The first columns say which share of the
+# weights lands on each level; the last one is the squared error as a share of
+# $\|W\|^2$, so that 1 is as bad as setting all weights to zero. The last line
+# is one bit. Compare its error with that of two bits under the thesis's rule,
+# and with $1 - 2/\pi$.
 
 # %%
 base = kept_network(
@@ -215,11 +265,22 @@ table(
 # levels to the range of the weights, so that outer ones are used as well,
 # though seldom.
 #
+# Least squares (*ls*) fits the scale to the levels that were taken, which
+# mends the error and leaves the levels where they are. *absmax* moves the
+# levels instead. With one outlier among many weights it stretches the grid
+# far, and most weights share the inner levels again. Which of the two a
+# training profits from is not decided by this table: the error before training
+# is a start, not a result.
+#
 # ## Signs between layers
 #
 # The input of a layer in $b$ bits is rounded to $b$ bits, too: clipped to
 # $[-1, 1]$, without a scale. To the letter this cannot work for one bit. What
-# comes out of a ReLU is never negative, so its sign is always 1:
+# comes out of a ReLU is never negative, so its sign is always 1.
+#
+# A hook shows what enters the second convolution, once with the ReLU kept,
+# once without it. The network is untrained, as the point is one of arithmetic:
+# if only one value can arrive, no training will change that.
 
 # %%
 few = splits[close].train.per_class(8, seed)
@@ -249,12 +310,21 @@ assert distinct_inputs(ours) == [-1.0, 1.0]
 # behind the rounding: some inputs are then 0, and the others a little larger
 # than 1. In use, they are signs.)
 #
+# A literal reading of a method is a hypothesis, too, and it is cheap to test.
+# Had the ReLU been kept in silence, the layer would have multiplied its
+# weights by ones, and everything after it would have seen the same numbers for
+# every image. The variants below contain this reading, to see what the
+# accuracy then is.
+#
 # ### What a product of signs costs
 #
 # If inputs and weights are signs, a product of two vectors needs no
 # multiplication. Sixty-four signs fit into one word; equal signs add 1,
 # different ones $-1$; so the product is the length minus twice the number of
 # different bits, which is one XOR and one population count a word.
+#
+# The check takes vectors of a hundred signs, which is no multiple of 64, so
+# that the unused bits of the last word must not count.
 
 # %%
 generator = torch.Generator().manual_seed(seed)
@@ -264,6 +334,11 @@ x, w = (
 )
 fast = binary_linear(pack_signs(x), pack_signs(w), columns=100)
 assert torch.equal(fast.float(), x @ w.T)
+
+# %% [markdown]
+# Does that make a layer faster, on this machine? A convolution and a linear
+# layer are timed, with one image and with many. A single image is what a
+# device sees, a batch is what a float library was made for.
 
 # %%
 shapes = layer_shapes(base)
@@ -284,6 +359,12 @@ table(
 # *ratio* is what signs gain if the inputs are packed already, *ratio_packed*
 # if they must be packed first; *iqr* is the distance of the quartiles. A word
 # holds 64 signs, but a float product uses wide registers, too.
+#
+# Times are medians over runs. A difference between two lines that is smaller
+# than their *iqr* is noise of the machine. Packing costs a pass over the
+# inputs, whatever the number of outputs, so it weighs most where a layer has
+# few of them. And the figure is of this kernel on this processor: it is no
+# property of binary networks.
 
 # %%
 low, high = timed["ratio_packed"].min(), timed["ratio_packed"].max()
@@ -303,6 +384,12 @@ Markdown(
 # converted back. In a plan such as *fp,1,2,2*, the numbers are bits of the two
 # convolutions and the first two linear layers, and *fp* is full precision.
 # *fp,1,1,1* is the network that the thesis calls XNOR-Net.
+#
+# Both counts have a ceiling. What stays at 32 bits bounds the factor, however
+# few bits the rest has, so plans with ever fewer bits gain less and less. Read
+# the table with that in mind: which layer holds the bytes? A plan that spares
+# it saves next to nothing, and one that takes it alone saves nearly all there
+# is.
 
 # %%
 memory = ht.memory_table(base)
@@ -311,8 +398,11 @@ printed = memory.set_index("plan")
 assert round(printed.loc["fp,1,2,2", "thesis_count"], 4) == 15.8707
 
 # %% [markdown]
-# One of the printed factors is wrong in its last digit, see
-# {doc}`the errata <../errata>`. And a formula is not a file:
+# One of the printed factors is wrong in its last digit, see {ref}`the errata
+# <erratum-thesis-memory>`. And a formula is not a file: it knows no names of
+# layers, no shapes, no header. So the hybrid is written to a file, in which
+# codes of one and two bits are packed without gaps. First the count of these
+# bits must be what the plan says.
 
 # %%
 work = TemporaryDirectory()
@@ -329,6 +419,11 @@ kernels = {
 }
 bits = kernels["conv2"] + 2 * (kernels["linear1"] + kernels["linear2"])
 assert report["code_bits"] == bits
+
+# %% [markdown]
+# Then the file must be worth something: a network loaded from it has to give
+# the same outputs, to the last bit, on a few images. Without that test a small
+# file proves nothing.
 
 # %%
 again = load_quantized(path)
@@ -349,6 +444,10 @@ Markdown(
 # For every network of its own: dimensions of what its layers return, on
 # training images, and the layers that change them by more than the threshold.
 # These get two bits, the others one.
+#
+# The choice is made by each network's own profile, the way {ref}`chapter 5
+# <ch-twonn-vs-pca>` measures it, and with the same cells, so that nothing is
+# computed twice. Test images have no part in it.
 
 # %%
 study_plan = ds.training_plan(epochs, transfer_epochs, rate)
@@ -365,24 +464,19 @@ fixed = {"trained": True, "per_class": points, "halvings": halvings}
 cells = [n | fixed | {"plan": study_plan} for n in networks]
 profiles = study("05_profiles", ds.profile_rows, cells, code=ds.CODE)
 
+# %% [markdown]
+# A line of the table is a task, a way to choose, and the layers that it takes;
+# *networks* counts how many agreed. A way to choose that spreads over many
+# lines depends on the seed. Then it is a property of a network, and not of the
+# architecture.
+
 # %%
 dimensions = {
     method: dt.chosen_rows(profiles, method)
     for method in ("regression", "PCA 99 %")
 }
 chosen = ht.selections(dimensions, threshold)
-how_often = (
-    chosen.assign(
-        bits=chosen["bits"].map(hs.label),
-        significant=chosen["significant"].map(
-            lambda s: ", ".join(s) or "none"
-        ),
-    )
-    .groupby(["task", "choice", "significant", "bits"], sort=False)
-    .size()
-    .rename("networks")
-    .reset_index()
-)
+how_often = ht.choice_counts(chosen)
 table(how_often, "Layers chosen, and the plan they give.", name="chosen")
 
 # %% [markdown]
@@ -390,6 +484,10 @@ table(how_often, "Layers chosen, and the plan they give.", name="chosen")
 # principal components, and only a rise counts. The thesis finds both hidden
 # linear layers significant, and so calls the plan *fp,1,2,2* its hybrid. If
 # our networks choose otherwise, its plan is in the tables below all the same.
+#
+# The figure shows one such plan as a path from training to a file, with the
+# change of the dimension at each layer. Check it by hand: an inner layer has
+# two bits if its change, up or down, is more than the threshold.
 
 # %%
 first = chosen[chosen["choice"] == "TwoNN hybrid"].iloc[0]
@@ -406,6 +504,10 @@ show(
 )
 
 # %% [markdown]
+# Keep in mind what the plan rests on. A step near the threshold could fall on
+# the other side with other images, and two layers on different sides of it get
+# different bits, whether their steps differ by a little or by much.
+#
 # ## Table 4.7
 #
 # Signs are taken behind the max-pooling here, not before it. The outputs are
@@ -416,10 +518,20 @@ show(
 # training under the plan. That is also done with *no* bits taken away, as a
 # control: whoever trains longer may gain by that alone.
 #
+# This control is worth more than it seems. A table that compares a retrained
+# compressed network with the original credits compression with what the
+# additional epochs did. Whoever finds that compression "regularizes" should
+# first train the original for as long.
+#
 # As in {ref}`chapter 4 <ch-compression-comparison>`, intervals are Student's
 # over networks, differences are taken network by network, and $p$ comes from
 # flipping their signs at random, corrected after Holm. *factor* is the memory
 # factor by the thesis's formula, *mib* the size of our file.
+#
+# Read a line from the left: what the plan keeps, how sure that is, what it
+# loses against full precision, and what it saves. The column *thesis* is for
+# the order of plans only: its networks, images and budget are others. With one
+# network the interval is over test images, and no $p$ exists.
 
 # %%
 budget = cn.budget(
@@ -438,6 +550,10 @@ setting = {
     "plan": study_plan,
 }
 
+# %% [markdown]
+# The plans of the thesis's table, each for every network of the first two
+# tasks.
+
 # %%
 both = [n for n in networks if n["task"] != turned]
 cells = ht.unique_cells(both, TABLE_4_7.values())
@@ -451,7 +567,15 @@ show_by_task(plans, caption, "plans", drop=["images", "pairs"])
 # %% [markdown]
 # The thesis concludes from this table that TwoNN is right and PCA wrong: with
 # the second convolution in one bit, accuracy is higher than with the first
-# linear layer in one bit, on both tasks. Its differences:
+# linear layer in one bit, on both tasks.
+#
+# That is an argument of two steps: the plan with fewer bits in the less
+# *significant* layer is better, therefore the method that calls it so is
+# right. The second step fails if the layers differ in something else, such as
+# their size. The first one depends on how large the differences are beside
+# chance. The thesis prints one accuracy each, counted on one set of test
+# images; a share of correct answers has a standard error from the number of
+# images alone. Here it is beside the differences that the thesis prints.
 
 # %%
 printed_at = partial(thesis_value, "table 4.7", "test accuracy")
@@ -471,6 +595,12 @@ Markdown(
 # %% [markdown]
 # Ours, over networks. A claim is *real* or *reversed* if $p$ is below 0.05,
 # else *not shown*: then these networks cannot tell.
+#
+# The claims are put as "first above second". The first is the thesis's own,
+# the second is what its hybrid is for, and the others ask whether few bits
+# cost anything at all. With $k$ networks no $p$ from flipped signs can be
+# below $2^{1-k}$, so a handful of networks shows nothing, however large the
+# difference looks.
 
 # %%
 claims = [
@@ -485,12 +615,22 @@ caption = "Claims about plans, first above second, in points"
 show_by_task(told, caption, "claims")
 
 # %% [markdown]
+# An interval and a $p$ answer different questions. The interval says how large
+# the effect may be, for this line alone. The $p$ is corrected for all claims
+# of the task, so a line may have an interval without zero and still be *not
+# shown*.
+#
 # ### Controls
 #
 # The two layers of the thesis's argument differ in size. To take bits from few
 # weights should cost less than to take them from many. A fair control takes
 # as many weights of the large layer as the small one has, at random. (Weights
 # only: the input of a part of a layer cannot be rounded.)
+#
+# If the part of *linear1* costs as little as *conv2* of the same size, then
+# size is what mattered. If it costs more, or less, for equally many weights,
+# the layer matters. The lines below have full precision of inputs throughout,
+# so they are not comparable with the table above; they are with each other.
 
 # %%
 less = list(range(seed, seed + extra_seeds))
@@ -513,6 +653,10 @@ caption = "One bit for the weights of one layer, or of a part as large as "
 caption += "conv2; differences to conv2 in points"
 show_by_task(sized, caption, "matched", drop=["images"])
 
+# %% [markdown]
+# The same in words: how unequal the two layers are, and what the part of equal
+# size has cost.
+
 # %%
 ratio = kernels["linear1"] / kernels["conv2"]
 line = sized[sized["set_up"] == "part of linear1"].set_index("task")
@@ -526,6 +670,10 @@ Markdown(
 )
 
 # %% [markdown]
+# One more difference remains that no control of size removes: a weight of a
+# convolution is used at every position, one of a linear layer once for an
+# image. So even equal numbers of weights are not equal numbers of products.
+#
 # In such tables there is no $p$: with few networks, and many lines to correct
 # for, none could be small. The intervals are for one line each.
 #
@@ -536,6 +684,18 @@ Markdown(
 # estimators, two rules. And a fifth, which is the control: the bits that TwoNN
 # chose, dealt to the same three layers in all other orders. A choice that
 # does not beat its own bits in another order has chosen nothing.
+#
+# Why is the shuffled order the right control? It has the same numbers of bits
+# for the same number of layers, the same training, the same start. Only the
+# assignment differs, and the assignment is all that a dimension has
+# contributed. Its line is the mean over all other orders of a network, as if
+# someone had dealt the bits blindly.
+#
+# In the table, compare lines two by two. *TwoNN hybrid* and *TwoNN, signed*
+# share the estimator, *TwoNN hybrid* and *PCA, absolute* share the rule;
+# *TwoNN hybrid* and *other orders* share the bits. Where two ways have chosen
+# the same plan for every network their lines are equal, as each plan is
+# trained once.
 
 # %%
 few_chosen = chosen[chosen["seed"].isin(less) & (chosen["task"] != turned)]
@@ -565,6 +725,10 @@ Markdown(
 )
 
 # %% [markdown]
+# A network that gives every layer the same bits drops out of this comparison,
+# and networks that drop out are not drawn at random. So with many of them the
+# remaining ones speak for themselves only.
+#
 # Orders differ in memory, too: one bit less for the large first linear layer
 # saves more than anything else could. So read accuracy and *factor* together.
 #
@@ -574,6 +738,11 @@ Markdown(
 # changes. Here the proposed hybrid trains for `long_epochs`, in the tables
 # above for `hybrid_epochs`. Beside it the network that it started from, and
 # the same trained on for as long.
+#
+# What to look for: *start* and *trained on* say what patience gives without
+# compression. If *trained on* is above *start*, the base was not trained to
+# its end, and a hybrid that comes near *start* has profited from the same. The
+# fair comparison is with *trained on*.
 
 # %%
 patient = setting | {"epochs": long_epochs}
@@ -582,6 +751,12 @@ cells = [c | patient for c in ht.chosen_cells(proposed)]
 cells += [n | {"bits": (None,) * 4} | patient for n in some]
 longer = train("06_hybrid", hs.hybrid_rows, cells)
 hybrids = ht.chosen_scores(longer, proposed)
+
+# %% [markdown]
+# Each difference is taken over the networks that both lines have; the line
+# *trained on* is computed for the first `extra_seeds` networks only. The
+# validation column shows how well the images that picked the epoch agree with
+# the test images.
 
 # %%
 cells = [n | {"plan": study_plan} for n in networks]
@@ -599,6 +774,10 @@ caption = (
 caption += "to the network at the start"
 show_by_task(after, caption, "patience", drop=["images"])
 
+# %% [markdown]
+# What the whole exercise comes to, task by task: points lost, and memory
+# saved.
+
 # %%
 lost = ht.control_table(patience, ["start", "TwoNN hybrid"], "start")
 lost = lost[lost["set_up"] == "TwoNN hybrid"]
@@ -613,7 +792,12 @@ Markdown(
 
 # %% [markdown]
 # And the two bits: are they used? The share of weights on outer levels, in
-# layers of two bits or more, after training:
+# layers of two bits or more, after training, answers that.
+#
+# The first table of this chapter shows where weights are at the start, in the
+# line of the thesis's rule. Outer levels are reached when latent weights have
+# grown to two thirds of the clipping range; the gradient decides whether they
+# do.
 
 # %%
 trained_share = longer["outer_share"].mean()
@@ -633,6 +817,13 @@ Markdown(
 # levels {cite:p}`esser2020learned`, or one for each filter. All are the plan
 # *fp,1,2,2* on the first task. Validation accuracy stands beside test
 # accuracy: where one had to choose a variant, it would be by that.
+#
+# Each variant changes one thing, so a line has to be read against *as in the
+# tables* alone. With a dozen lines some will look better by chance. What would
+# convince is an effect in validation and test images alike, in a direction
+# that has a reason: a scale a channel, for instance, lifts the burden of
+# unequal filters, and activations left alone take a whole source of error
+# away. *outer share* tells which scales make use of the second bit.
 
 # %%
 pooled = {"after_pooling": True}
@@ -652,6 +843,10 @@ variants = {
 }
 variants = {k: tuple(sorted(v.items())) for k, v in variants.items()}
 
+# %% [markdown]
+# The network, its start, its epochs and its rate are those of the tables; only
+# the options differ.
+
 # %%
 thesis_plan = {"bits": TABLE_4_7["fp,1,2,2"]}
 first_task = [n for n in some if n["task"] == close]
@@ -661,6 +856,9 @@ cells = [
     for options in variants.values()
 ]
 tried = train("06_hybrid", hs.hybrid_rows, cells)
+
+# %% [markdown]
+# The relatives come from the literature. They are trained for the same epochs.
 
 # %%
 by_options = {options: name for name, options in variants.items()}
@@ -700,6 +898,11 @@ Markdown(
 # (With random signs in training, that paper tests with real weights; here all
 # are tested with signs.)
 #
+# So a relative that does badly here is not refuted. Batch normalization gives
+# each channel back a scale and a shift after its signs; without it a network
+# of bare signs has to make do with whatever size its sums have, which grows
+# with the number of inputs.
+#
 # ## Table 4.8
 #
 # The thesis's main pipeline clusters and then trains quantization-aware. The
@@ -708,6 +911,10 @@ Markdown(
 # letter, significant layers have no clusters. But the first linear layer is
 # significant, and holds nearly all weights: at eight bits without clusters it
 # alone takes three times as many bytes as the thesis prints for the file.
+#
+# A sum over weights and bits is the first thing to do with a printed size. It
+# needs no data and no training, and it shows here that text and table cannot
+# both be meant literally ({ref}`erratum <erratum-thesis-pipeline-size>`).
 
 # %%
 weights_of_linear1 = kernels["linear1"] / 2**20  # MiB at eight bits
@@ -723,6 +930,12 @@ Markdown(
 # %% [markdown]
 # So we compute both readings: the literal one, and one where all layers are
 # clustered, those that are not significant with `fewer_clusters` values.
+#
+# The ingredients are those of {ref}`chapter 4 <ch-compression-comparison>`:
+# values shared by a layer's weights, rounding to eight bits in training, and
+# the condition that rounding must not create more values than there were
+# clusters. Which layers are significant comes from each network's dimensions.
+# *PTQ on QAT* is rounding after a training that knew of it.
 
 # %%
 significant = {
@@ -735,7 +948,13 @@ cells = [
     | {"count": clusters, "fewer": fewer_clusters, "plan": budget}
     for n in networks
 ]
-piped = train("06_pipelines", hs.pipeline_rows, cells)
+piped = train("06_pipelines", hp.pipeline_rows, cells)
+
+# %% [markdown]
+# In the table *compressed MiB* is the fair column for clustered networks:
+# their weights still take a byte each, and only packing turns few values into
+# few bytes. A size after packing must not be set against one without, as
+# {ref}`the thesis's own factors <erratum-thesis-compressed>` do.
 
 # %%
 mixed = hybrids.assign(set_up="TwoNN, mixed precision")
@@ -748,6 +967,10 @@ for i, (task, part) in enumerate(final.groupby("task", sort=False)):
     spent = last[last["task"] == task].groupby("set_up")["seconds"].mean()
     page["seconds"] = [spent[name] for name in part["set_up"]]
     table(page, f"Table 4.8: {task}.", 2, name=f"final-{i}")
+
+# %% [markdown]
+# Networks without a significant layer blur the comparison: for them two
+# pipelines are one, and their difference is zero by construction.
 
 # %%
 none = sum(not layers for layers in significant.values())
@@ -765,7 +988,19 @@ Markdown(
 # mixed precisions `long_epochs` at a higher rate. What training alone gives
 # stands above, as *trained on*.
 #
+# Two of these inequalities matter for the verdict. More epochs at a higher
+# rate can favour the mixed precisions; the lines *start* and *trained on* of
+# the table on patience say by how much. And two formats have two headers,
+# which counts for a network as small as this one.
+#
 # ### Does the proposed model outperform the others?
+#
+# The thesis says so by its last table, where schemes lie closer together than
+# {ref}`the standard error of one accuracy <erratum-thesis-ranking>`. Here
+# every claim of it is a paired difference over networks. *real* and
+# *reversed* need a $p$ that survives the correction for all claims of the
+# task; *not shown* is no proof of equality, and the width of the interval
+# says how large a difference may still hide in it.
 
 # %%
 mine = ("TwoNN, cluster-preserving QAT", "TwoNN, all clustered")
@@ -793,6 +1028,11 @@ Markdown(
     )
 )
 
+# %% [markdown]
+# What goes into the result rows: every accuracy and difference with its
+# interval, by table, task and set-up, for the comparison with the reference
+# run.
+
 # %%
 for name, frame in (("4.7", plans), ("choices", scored)):
     for metric in ("accuracy", "difference", "factor"):
@@ -815,6 +1055,16 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - One bit keeps a direction. The scale gives back the length, and which scale
+#   is right depends on the levels.
+# - A literal reading of a paper may be impossible. A test of a few lines finds
+#   out before a night of training does.
+# - A method that *chooses* is to be compared with the same bits, chosen
+#   blindly; a method that *trains* with the original, trained for as long.
+# - Sizes add up. A printed one can be checked by whoever knows the shapes.
+#
 # ## Exercises
 #
 # ```{exercise}
@@ -833,6 +1083,10 @@ if len(comparison):
 # What stays in full precision is the bound. QuantNET's first and last layers
 # are small, so it comes near 32. The larger the share of the inner layers, the
 # nearer.
+#
+# In the formula, every quantized parameter counts one bit, every other one 32
+# bits. Let the quantized share grow towards everything, and the factor goes to
+# their quotient.
 
 # %%
 sizes = [
@@ -862,6 +1116,9 @@ assert round(factor, 2) == round(printed.loc["fp,1,1,1", "thesis_count"], 2)
 # Not for the result: the sign keeps the order. For the gradient it does. Of
 # equal signs the first in the window is the "largest", so the gradient goes
 # to it, whatever it was before it became a sign.
+#
+# The two cells check both halves of the answer. A rule that leaves every
+# output as it is may still change what a network learns.
 
 # %%
 maps = torch.randn(1, 8, 32, 32, generator=generator)
@@ -884,6 +1141,10 @@ assert not torch.equal(*gradients)
 #
 # A plan is a table. Write one, count it, train it; validation images judge.
 # Here the largest layer gets one bit, and the two small ones four.
+#
+# Before you run it, guess: does the plan have a larger or a smaller factor
+# than *fp,1,2,2*, and which layer decides that? Change one number at a time,
+# and take the test images only when you have chosen.
 
 # %%
 my_bits = (None, 4, 1, 4)  # conv1, conv2, linear1, linear2

@@ -19,6 +19,14 @@
 # never appeared. Here it is: one network, the same calibration images, the
 # same number of levels for all.
 #
+# Published numbers cannot stand in for it. They come from different networks,
+# from grids with different numbers of levels (GPFQ's "b bits" have one level
+# more, see {ref}`the errata <erratum-report-levels>`), and from scales that
+# each paper chooses in its own way. Each of these can decide a comparison
+# before the methods have done anything. So the chapter takes the methods apart
+# into what they share and what they do not, and then lets one thing differ at
+# a time.
+#
 # **You will learn**
 # - that rounding, GPFQ, GPTQ and Qronos are one recursion;
 # - why the choice of the scale can matter more than the choice of the method;
@@ -98,6 +106,11 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %% [markdown]
+# The data are those of {ref}`chapter 3 <ch-gpfq-sweeps>`: CIFAR-100 in the
+# book's split, or a synthetic stand-in. The run stamps every result row with
+# them.
+
 # %%
 use_style()
 splits = load_dataset(dataset)
@@ -112,6 +125,13 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # $H = X^\top X$. Where inputs are correlated, $H$ is not diagonal, and the
 # error of one weight can be undone by another.
 #
+# Two inputs that are always equal show what is at stake. With weights of 0.4
+# each, both nearest levels are 0, and the output loses everything. Round one
+# of them up, and what is left to lose is a quarter of that. The nearest level
+# was right for each weight, and wrong for the sum. All that a solver has to
+# know about the images is $H$, a matrix as large as the number of inputs,
+# however many images there were.
+#
 # Every solver of this section goes through the weights once and does
 #
 # $$
@@ -119,7 +139,11 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # w_t + \sum_{s<t} M_{ts}\,(w_s - q_s) .
 # $$
 #
-# They differ in the feedback $M$ alone:
+# They differ in the feedback $M$ alone.
+#
+# Read $M_{ts}$ as: by how much must weight $t$ move to make up for an error of
+# one in weight $s$? The answer depends on what one expects of the weights that
+# are still to come.
 #
 # | method | feedback $M_{ts}$ for $s < t$ | what it does with past errors |
 # |---|---|---|
@@ -131,6 +155,12 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # column of the inverse of $H$, written without the inverse. Seen from here,
 # GPFQ is impatient: it repairs at once what a later weight might have
 # repaired better.
+#
+# None of them is optimal. To choose the best levels for all weights together
+# is an integer least-squares problem, for which no fast exact method is known;
+# what is fast is to decide one weight after the other and never come back.
+# Seen so, GPTQ is an old acquaintance from the theory of lattices
+# {cite:p}`chen2025geometry`, and an exercise below proves a bound with that.
 
 # %% [markdown]
 # ### By hand
@@ -138,6 +168,10 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # One neuron, three inputs, four patches, two bits: the levels are
 # $-2, -1, 0, 1$. Nothing is near a level, and the inputs rise and fall
 # together.
+#
+# $V$ comes from a Cholesky factorization with both axes turned round, since
+# GPTQ's triangle is an upper one. The assertion says that it is what the table
+# above asks for.
 
 # %%
 X = np.array([[2.0, 0, 1], [3, 0, 1], [3, 3, 3], [1, 2, 1]])
@@ -145,6 +179,11 @@ w = np.array([0.4, 0.4, 0.1])
 H = X.T @ X
 V = np.linalg.cholesky(H[::-1, ::-1])[::-1, ::-1]
 assert np.allclose(V @ V.T, H) and np.allclose(V, np.triu(V))
+
+
+# %% [markdown]
+# The recursion itself is three lines: add up what the errors so far ask for,
+# round, go on. $M$ is the only thing that a method brings along.
 
 
 # %%
@@ -156,6 +195,9 @@ def recursion(w, M, target=None):
         q[t] = np.clip(np.floor(z + 0.5), -2, 1)
     return q
 
+
+# %% [markdown]
+# The three rows of the table, as matrices.
 
 # %%
 feedback = {
@@ -176,15 +218,28 @@ tiny = by_hand | {"best of all": everything[np.argmin(losses)]}
 errors = {name: float((w - q) @ H @ (w - q)) for name, q in tiny.items()}
 levels_chosen = {n: str(q.astype(int).tolist()) for n, q in tiny.items()}
 
+# %% [markdown]
+# Below are the levels that each method has chosen, and the squared error of
+# the output. Look where the methods differ: which weight has been moved away
+# from its nearest level, and by whom? The last line shows what is left to
+# gain. Nothing, for GPTQ on this neuron; that is no rule, as a layer with more
+# weights has more ways to regret an early decision.
+
 # %%
 shown = pd.DataFrame({"levels": levels_chosen, "error": errors})
 table(shown.rename_axis("method"), "The tiny layer; squared output error.", 2)
 assert errors["RTN"] > errors["GPFQ"] > errors["GPTQ"]
+assert np.isclose(errors["GPTQ"], errors["best of all"])
 
 # %% [markdown]
 # The library works on matrices for whole layers, in blocks, with one
 # Cholesky factor. It must decide the same. (GPTQ adds a little to the
 # diagonal of $H$, its *damping*, which is off here.)
+#
+# Damping is no detail in practice. With fewer patches than inputs $H$ has no
+# inverse, and with few more it is a rough estimate, whose small eigenvalues
+# are mostly accident. A little of the identity keeps GPTQ from trusting them.
+# A lot of it makes GPTQ forget the correlations, as an exercise below shows.
 
 # %%
 layer = torch.from_numpy(w)[None]
@@ -206,6 +261,10 @@ for name, q in by_hand.items():
 # {cite:p}`zhang2025qronos` repairs this: first the weight that is best for
 # the drifted inputs, then GPTQ. With $G = \tilde X^\top X$ and
 # $H = \tilde X^\top \tilde X$ that weight is $H^{-1} G w$.
+#
+# To see it, change the last patch and keep everything else. Now there are two
+# matrices: $H$ for what the neuron reads, $G$ for how that goes together with
+# what it should have read.
 
 # %%
 drifted = X.copy()
@@ -214,6 +273,10 @@ H, G = drifted.T @ drifted, drifted.T @ X
 V = np.linalg.cholesky(H[::-1, ::-1])[::-1, ::-1]
 impatient = np.tril(H, -1) / np.diag(H)[:, None]
 patient = np.tril((V / np.diag(V)).T, -1)
+
+# %% [markdown]
+# Four methods on the drifted neuron. GPFQ gets another target, GPTQ gets none,
+# and Qronos runs GPTQ's recursion on repaired weights.
 
 # %%
 repaired = np.linalg.solve(H, G @ w)
@@ -225,6 +288,9 @@ by_hand = {
 }
 errors = {n: np.sum((X @ w - drifted @ q) ** 2) for n, q in by_hand.items()}
 
+# %% [markdown]
+# The library must again decide the same as these few lines, for all four.
+
 # %%
 moved = gram_statistics(torch.from_numpy(drifted), torch.from_numpy(X))
 exact["Qronos"] = {"damping": 0.0}
@@ -232,6 +298,12 @@ for name, q in by_hand.items():
     solver = SOLVERS.get(name.lower())
     found = solver(layer, moved, unit, **exact.get(name, {}))
     assert np.array_equal(found[0], q), name
+
+# %% [markdown]
+# The error is now the distance to the *original* output. On this neuron Qronos
+# reaches the best of all choices, which the assertion checks; on others it
+# need not. Rounding and GPTQ do not know what the neuron should have read;
+# GPTQ knows only what it reads. Do they come out ahead of GPFQ, or behind?
 
 # %%
 least = min(np.sum((X @ w - drifted @ q) ** 2) for q in everything)
@@ -263,6 +335,12 @@ subset = ls.generate(subset_kind, D, subset_size, seed)
 names = ", ".join(subset.names(splits.test.class_names))
 Markdown(f"The subset: {names}.")
 
+# %% [markdown]
+# The images are drawn once and handed to every method, so that no method can
+# be lucky with its images. Several draws tell how much such luck there is. The
+# same number of images is drawn a second time from the classes of the subset
+# alone, for a question at the end.
+
 # %%
 seeds = range(seed, seed + draws)
 of = {"all": None, "subset": subset.classes}
@@ -271,6 +349,11 @@ calibration = {
     for kind, classes in of.items()
     for s in seeds
 }
+
+# %% [markdown]
+# Test images: the same number of every class for *full*, and more of the
+# subset's classes, as a subset has few images and its accuracies would be
+# rough otherwise.
 
 # %%
 enough = splits.test.per_class(subset_images, seed)
@@ -293,10 +376,21 @@ base = mr.record_original(run, original)
 table(base.to_frame(), "The original network.", 2)
 
 # %% [markdown]
+# *sub* can only be higher than *all*, or equal: with fewer answers to choose
+# from, fewer can be wrong. The distance between the two has nothing to do with
+# quantization ({ref}`chapter 3 <ch-gpfq-sweeps>` follows this up), so no table
+# may compare one network by the one with another by the other, as {ref}`the
+# report does <erratum-report-quantized-better>`.
+#
 # ## One layer: solver, polish, scale
 #
 # What do these choices change on a real layer? Take one in the middle of the
 # network, behind layers that are already rounded.
+#
+# Batch normalisation is folded into the weights first: its factors belong to
+# the layer, and a scale that is chosen without them is chosen for the wrong
+# weights. `rough` is the network after rounding to nearest, so that the layer
+# reads drifted inputs, as it would in use.
 
 # %%
 folded = fold_batch_norm(trace(network))
@@ -313,8 +407,15 @@ one = one_layer(folded, rough.model, chosen, few)
 # best while all others stay {cite:p}`zhang2024comq`. It cannot make the
 # layer's error larger. The scale comes from a rule. `max` covers the largest
 # weight, `mse` minimises the error of the weights. `output` tries a range of
-# scales with the solver itself and keeps the one with the least output
-# error; its row below is for one solver at a time.
+# scales with the solver itself and keeps the one with the least output error;
+# since it needs a solver, it is left to the whole networks below.
+#
+# Why not simply cover the largest weight? With few levels the step is then
+# large, and the many small weights pay for one large one. A narrower grid
+# clips a few weights and is finer for the rest. Where the best compromise lies
+# depends on the distribution, and for `output` also on which errors the
+# layer's inputs make visible. So with two bits the rule can be worth more than
+# with eight.
 
 # %%
 statistics, levels = one.statistics(), alphabet("symmetric", middle_bits)
@@ -325,6 +426,13 @@ for rule in ("max", "mse"):
         q = SOLVERS.get(solver)(one.weight, statistics, grid)
         better = polish(one.weight, q, statistics, grid, mc.POLISH)
         found.append((rule, solver, one.error(q), one.error(better)))
+
+# %% [markdown]
+# The error is the norm of the change of the layer's output over the norm of
+# the output: zero is perfect, one is as bad as an output of zeros. In the
+# table, compare solvers within a rule, then the same solver under two rules,
+# then the last two columns. If polishing brings all solvers together, then
+# what matters is where one ends, not how one began.
 
 # %%
 columns = ["scale rule", "solver", "error", "error after polish"]
@@ -339,6 +447,11 @@ where = f"Relative output error of layer {chosen}, {middle_bits} bits."
 table(one_table, where, name="one-layer")
 
 # %% [markdown]
+# This is one layer, and its error on the images that chose its levels. Neither
+# fact carries over by itself: other layers have other spectra, and accuracy
+# depends on what later layers do with the error. That is why the next sections
+# take whole networks and test images.
+#
 # ## The whole network: rule or solver?
 #
 # A cell of the sweep below quantizes the network once and scores it. Cells
@@ -358,6 +471,11 @@ key = {name: shared[name] for name in ("model_name", "classes")} | {
     "images": {name: digest(x) for name, x in calibration.items()},
     "test": [digest(test[name].images) for name in ("full", "subset")],
 }
+
+# %% [markdown]
+# `compare_cell` takes the CPU time of the method alone, scores the network by
+# each protocol and keeps, image by image, which answers were right. Everything
+# below is made from these rows.
 
 # %%
 compare = partial(
@@ -395,23 +513,24 @@ show(
 )
 
 # %% [markdown]
+# A mark is a network; the farther to the right, the better, and the dotted
+# line is what there was to lose. Marks that spread along a line say that the
+# solver matters under this rule, lines that lie apart say that the rule does.
+# Bars are intervals over the test images, or over draws of calibration images
+# where there are several.
+#
 # Which choice moves accuracy more? Compare the gap between the best and the
 # worst rule, averaged over solvers, with the gap between the best and the
 # worst solver, averaged over rules. Rounding to nearest is a solver without
 # feedback, so judge with and without it.
+#
+# A gap between best and worst is a rough measure: it is never negative, chance
+# alone makes it larger than zero, and the more so the more options there are.
+# So a small difference between the two gaps means nothing; look at the figure
+# before you believe the sentence below.
 
 # %%
-pivot = by_rule.pivot(index="method", columns="scale", values="accuracy")
-feeding = pivot.drop(index="RTN", errors="ignore")
-for kind, part in {"all": pivot, "with feedback": feeding}.items():
-    by_choice = {
-        "rule": float(np.ptp(part.to_numpy(), axis=1).mean()),
-        "solver": float(np.ptp(part.to_numpy(), axis=0).mean()),
-    }
-    for choice, value in by_choice.items():
-        run.record("accuracy_gap", value, choice=choice, solvers=kind)
-
-# %%
+by_choice = mr.record_gaps(run, by_rule)
 matters = by_choice["rule"] > by_choice["solver"]
 Markdown(
     "Among solvers with feedback the rule moves accuracy by "
@@ -425,11 +544,22 @@ Markdown(
 # scales. From here on all of them use `output`, with $2^b$ levels for $b$
 # bits.
 #
+# `output` costs each solver several runs a layer, one for each scale that is
+# tried, which the times below include.
+#
 # ## Up or down?
 #
 # Every weight lies between two levels. AdaRound {cite:p}`nagel2020up` asks
 # which of the two to take, all weights of a layer together. On the tiny
 # layer from above, without drift, these are only eight choices.
+#
+# Why should that be an open question at all? For a small change $\Delta$ of
+# the weights the loss of a trained network changes by about $\tfrac12
+# \Delta^\top H \Delta$, where $H$ is its second derivative. Rounding to
+# nearest makes the diagonal terms small and leaves the signs of all the others
+# to chance. AdaRound takes the whole sum. In place of the second derivative it
+# has the Gram matrix of the layer's inputs, as GPTQ does; only the search is
+# another one.
 
 # %%
 H, floor = X.T @ X, np.floor(w)
@@ -437,6 +567,10 @@ up = np.array(list(product([0, 1], repeat=3)))
 gap = w - (floor + up)
 loss = np.einsum("ci,ij,cj->c", gap, H, gap)
 nearest = (w - floor >= 0.5).astype(int)
+
+# %% [markdown]
+# All eight choices, with their error; *nearest* and *best* mark two of the
+# lines.
 
 # %%
 choices = pd.DataFrame({"weights rounded up": up.tolist(), "error": loss})
@@ -452,8 +586,18 @@ table(choices, "All ways to round the tiny layer up or down.", 2)
 # soft weight is the original one. A gradient moves the $v$, and a penalty
 # $\sum 1 - |2h - 1|^\beta$ with falling $\beta$ pushes each $h$ to an end.
 #
+# The stretch matters: a plain sigmoid reaches its ends only at infinity, a
+# stretched and cut one gets there, and stays. While $\beta$ is large the
+# penalty is flat in the middle and leaves the search free; as it falls, every
+# $h$ in between becomes expensive. What comes out is a vertex of the cube of
+# choices, found by walking through its inside.
+#
 # Nothing guarantees the best end. So take fifty neurons with ten correlated
 # inputs, where every choice can still be tried, and see how near it comes.
+#
+# The inputs are correlated, as a random matrix mixes them. `share` is how far
+# each weight lies above its lower level, and $v$ starts where $h$ is exactly
+# that.
 
 # %%
 rng = np.random.default_rng(0)
@@ -462,6 +606,11 @@ gram = torch.from_numpy(patches.T @ patches / 200)
 weight = torch.from_numpy(rng.uniform(-2, 2, (50, 10)))
 share = weight - weight.floor()
 soft = torch.logit((share + 0.1) / 1.2).requires_grad_()
+
+# %% [markdown]
+# The loop below is the whole method for one layer: first the output error
+# alone, then with the penalty. In the end each weight takes the end that it is
+# nearer to.
 
 # %%
 adam, count = torch.optim.Adam([soft], lr=0.03), 400
@@ -474,6 +623,10 @@ for k in range(count):
     goal.backward()
     adam.step()
 learnt = (rectified_sigmoid(soft).detach() >= 0.5).double()
+
+# %% [markdown]
+# For ten inputs the choices can still be counted out, for each neuron by
+# itself.
 
 # %%
 ways = torch.tensor(list(product([0.0, 1.0], repeat=10))).double()
@@ -488,6 +641,12 @@ costs = {
     for name, gap in gaps.items()
 }
 
+# %% [markdown]
+# Three errors, means over the neurons. How much of the way from the nearest
+# levels to the best ones has the gradient gone? What is missing is the price
+# of a search that ends in a valley near its start. It need not be the same for
+# a wide layer, where nobody can count.
+
 # %%
 assert costs["best of all"] < costs["learnt by gradient"] < costs["nearest"]
 shown = pd.Series(costs, name="error").rename_axis("rounding")
@@ -501,6 +660,11 @@ table(shown.to_frame(), "Mean squared output error of fifty neurons.", 2)
 # layers with a ReLU between, six weights in all. Layer by layer means: first
 # the best choice for the first layer, then the best for the second. As a
 # block: the best of all choices together.
+#
+# What could the block know that the layers do not? An error of the first layer
+# that the ReLU cuts off does no harm, and one that the second layer can take
+# back does little. Layer by layer, the first layer is judged by its own output
+# and pays for both.
 
 # %%
 rng = np.random.default_rng(2)
@@ -513,6 +677,12 @@ first = np.floor(W1) + np.array(list(product([0, 1], repeat=4))).reshape(
 )
 second = np.floor(w2) + np.array(list(product([0, 1], repeat=2)))
 
+# %% [markdown]
+# `both` holds the error of every pair of choices; the best layer-by-layer
+# choice is the smallest entry of *one* row, the best block the smallest of
+# all. So the block can never do worse, and the only question is by how much it
+# does better.
+
 # %%
 # One column of `both` a choice for the second layer, one row for the first.
 layer_loss = [np.sum((inputs @ (W1 - q).T) ** 2) for q in first]
@@ -521,6 +691,11 @@ both = np.array([[np.sum((goal - s @ q) ** 2) for q in second] for s in seen])
 greedy = both[np.argmin(layer_loss)].min()
 rounded = np.maximum(inputs @ np.floor(W1 + 0.5).T, 0)
 plain = np.sum((goal - rounded @ np.floor(w2 + 0.5)) ** 2)
+
+# %% [markdown]
+# The table has the three ways, worst first. With more choices there is more to
+# gain, and more to be misled by: a block is fitted to a few images, with many
+# choices, and what it makes up for on these it may not make up for on others.
 
 # %%
 block_errors = {
@@ -540,10 +715,21 @@ table(shown.to_frame(), "Squared error of the block's output.", 2)
 # thousands of steps a block; the quick profile has a small share of that, so
 # it takes larger ones.
 #
+# The paper weighs the error of each output by the gradient of the loss there,
+# an estimate of the Fisher information; the code that its authors released
+# takes the plain squared error by default for ImageNet, and so does this
+# chapter. A method is what its code does, and a comparison should say which of
+# the two it means.
+#
 # ## The comparison
 #
 # Every method on every grid: this is the long part of the chapter. With one
 # scale a channel, networks are also calibrated on images of the subset alone.
+#
+# The table is sorted by bits within each granularity. Compare methods within
+# one such group only: another granularity has more scales to store, another
+# number of bits another grid. The fewer the levels, the farther a weight is
+# from the nearest one, and the more room there is for methods to differ.
 
 # %%
 plain = {"method": methods, "bits": bits, "scale": ["output"]}
@@ -573,11 +759,24 @@ table(
 # images. A *paired* comparison asks, image by image, which of two networks is
 # right. All pairs in all settings are tested at once, and Holm's correction
 # keeps the risk of a single false finding at the usual level.
+#
+# Why is a paired test sharper? Images that both networks get right, or both
+# get wrong, say nothing about which is better; they only add noise to the two
+# accuracies, the same noise to both. What is left are images on which they
+# disagree. The test's population is images like these: it speaks of this one
+# network, quantized from these calibration sets, not of networks in general.
+#
+# A difference is *first* minus *second*, in points; an image counts with its
+# mean over the draws of calibration images.
 
 # %%
 pairs = mt.differences(rows[rows["protocol"] == "full"])
 keys = ["first", "second", "bits", "granularity"]
 mr.record_points(run, "difference", pairs, len(test["full"]), keys)
+
+# %% [markdown]
+# The winner of a setting is not *the* best method where the last column names
+# others. These could be ahead with other test images.
 
 # %%
 columns = ["granularity", "bits", "best", "accuracy", "level"]
@@ -600,6 +799,13 @@ else:
 # forward passes, statistics, solving or learning. Loading and scoring do not
 # count. The machine may do other things at the same time; CPU time is hardly
 # moved by that, wall time would be.
+#
+# In the figure up and to the left is better: more accuracy, less time. A
+# method is only worth its time if no other mark lies up and to the left of its
+# own. Methods that learn can be moved to the right as far as one likes, by
+# more steps, and what they gain by that is their curve, of which one run shows
+# a point. One-pass methods have no such knob; their time is spent on Gram
+# matrices, and on trying scales.
 
 # %%
 show(
@@ -626,6 +832,12 @@ work = {
 functions = {name: mc.find_method(name) for name in methods}
 peaks = peak_memory(functions, work, warm_up={"images": few[:2]})
 
+# %% [markdown]
+# One-pass methods need the inputs of a layer and their Gram matrix. Learning
+# needs gradients, too, and the outputs of whole blocks for all images. The
+# table below has both costs side by side, for the number of images of this
+# run.
+
 # %%
 cost = full.groupby("method", sort=False)["seconds"].median().to_frame()
 if peaks is None:
@@ -644,6 +856,10 @@ table(cost, f"Cost with {images} images; seconds are medians.", 1)
 # Bits are a promise; files are facts. `save_quantized` packs the codes and
 # adds scales, biases and a header. The network that comes back must answer
 # exactly as the simulated one did.
+#
+# The factor is less than 32 over the number of bits, for two reasons: some
+# parameters are not quantized, and scales take room. The smaller the network
+# and the finer the granularity, the more that counts.
 
 # %%
 with TemporaryDirectory() as folder:
@@ -653,6 +869,10 @@ with TemporaryDirectory() as folder:
     again = load_quantized(path)
 some = test["subset"].take(np.arange(20))
 assert torch.equal(predict(again, some), predict(rough.model, some))
+
+# %% [markdown]
+# One line a granularity and number of bits is enough: all methods fill the
+# same grid, so accuracy was compared at equal bytes.
 
 # %%
 keys = ["granularity", "bits"]
@@ -677,6 +897,12 @@ table(files, f"Size on disk; the original has {whole / 2**10:,.0f} KiB.", 1)
 # The report calibrates on the classes that will be used. Does that help, and
 # does the method matter? The same number of images, once from all classes,
 # once from the subset; scored on the subset's test images.
+#
+# A row of the table is a method at some bits; the columns come in pairs,
+# calibrated on all classes or on the subset, scored by *all* or by *sub*. Read
+# *sub* against *sub*. Own calibration could help, as it shows the layer the
+# inputs that will come; it could hurt, since images of few classes vary less
+# and leave $H$ uncertain in more directions.
 
 # %%
 protocol_rows = means[
@@ -706,6 +932,10 @@ own_or_all = mt.differences(narrow, of="calibration")
 keys = ["method", "bits", "first", "second"]
 mr.record_points(run, "difference", own_or_all, len(own), keys)
 
+# %% [markdown]
+# In words; *beyond chance* means after the correction for the number of
+# settings.
+
 # %%
 gains = -own_or_all["difference"]
 certain = own_or_all["p"] < mt.SIGNIFICANT
@@ -724,6 +954,9 @@ Markdown(
 #
 # The report's proposal (its section 5) says what it expects of the three
 # methods. First what the authors of BRECQ print: top-1 accuracy on ImageNet.
+#
+# Look for a line with full-precision activations: its existence alone answers
+# one of the two claims ({ref}`erratum <erratum-report-brecq>`).
 
 # %%
 peers = published("peers", quantity="top-1 accuracy")
@@ -752,6 +985,10 @@ claims = [
 # from the original, paired by image, with one scale a channel. A drop counts
 # as small up to one point; where its interval lies on both sides of that,
 # this run cannot tell.
+#
+# A claim about a method can fail here for a reason that lies in the budget.
+# The verdict on time therefore names the number of steps, and a verdict on
+# accuracy can be that this run cannot tell.
 
 # %%
 hits = original.set_index("protocol")["hits"]["full"]
@@ -779,6 +1016,16 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - The error of a layer is a quadratic form. What is off its diagonal is what
+#   methods live from.
+# - One-pass methods differ in one matrix. Ask of a new one: what is its
+#   feedback, what is its target, what is its scale rule?
+# - Equal bits are not enough for a fair comparison: equal levels, equal
+#   granularity, equal care for the scales, the same images.
+# - On the same images, compare in pairs; and with many pairs, correct.
+#
 # ## Exercises
 #
 # ```{exercise}
@@ -795,6 +1042,9 @@ if len(comparison):
 #
 # A multiple of the identity has no correlations left: the feedback vanishes,
 # and rounding to nearest remains.
+#
+# Damping is thus a knob between two methods. The right setting lies where $H$
+# stops being accident, which depends on the number of patches.
 
 # %%
 grid = fit_grid(one.weight, levels, "channel", "mse")
@@ -821,6 +1071,10 @@ assert torch.equal(damped, grid.round(one.weight))
 # Row $t$ of $V^\top (w - q)$ is $V_{tt}(z_t - q_t)$, where $z_t$ is what GPTQ
 # rounds. Without clipping $z_t$ and $q_t$ differ by at most half a step. This
 # is Babai's nearest plane method for lattices {cite:p}`chen2025geometry`.
+#
+# The bound knows nothing of the weights, only of $V$. The sum depends on the
+# order of the inputs, and that is why the order matters: the last section of
+# this chapter tries one.
 
 # %%
 wide_grid = Grid(
@@ -875,6 +1129,11 @@ table(side.nsmallest(5, "ratio"), "The five layers that gain most.")
 # is GPTQ that takes the inputs with the largest norms first, an option of its
 # authors' code. Change it, run the cells again, and see where it lands. (It
 # runs in this process: others do not know your function.)
+#
+# Before you run it, say what you expect: an error in an input with a large
+# norm is dear, and inputs that come first have the most others to hand their
+# errors on to. Look at the intervals before you call the new line better; the
+# same images are used, so the paired test above is what would decide.
 
 
 # %%

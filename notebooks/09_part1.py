@@ -162,9 +162,11 @@ show(
 # matter: similar classes are easier to confuse, whatever layer is touched,
 # and only proportions within a column decide where bits go.
 #
-# So compare ranks of layers. Two draws of the same subset show what noise
-# leaves of a correlation of one; no comparison can be expected to come out
-# above that.
+# So compare ranks of layers. Two draws of the same subset show how much of
+# a correlation noise takes away. If prices on all classes, or on another
+# subset, agree with a subset as well as its own other images do, then the
+# ranks hold nothing that only the labels could tell. (They may even agree
+# better: prices on all classes carry less noise.)
 
 # %%
 agreement = stb.agreement_table(rows, subset_key(everything))

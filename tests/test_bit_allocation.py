@@ -179,7 +179,7 @@ def random_costs(plan: Plan, bits: tuple[int, ...], seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "bits", "cost"])
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 1000), st.floats(1.05, 4.5))
 def test_plans_are_optimal_and_within_the_budget(
     seed: int, mean_bits: float
@@ -238,7 +238,7 @@ def test_measured_files_never_exceed_the_budget(
     for name in names:
         least = least.override(name, bits=1)
     lowest = plan_file_bytes(network, least, MODEL, OUTPUTS)
-    for extra in (0, 1, 300, 30_000, 10**7):
+    for extra in (0, 300, 10**7):
         found = plan_within_file(
             costs, plan, network, lowest + extra, MODEL, OUTPUTS
         )

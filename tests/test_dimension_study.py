@@ -10,6 +10,7 @@ import torch
 from test_engine import APART, imported
 
 from lq_utils import compression_networks as cn
+from lq_utils import dimension_claims as dc
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
 from lq_utils.data import load_dataset
@@ -135,7 +136,7 @@ def test_readings_of_maps_and_of_vectors(tasks: dict[str, Splits]) -> None:
     vectors = maps.reshape(2, -1)
     assert ds.one_channel(vectors) is vectors
     found = pd.DataFrame(ds.candidate_rows(NAMES[0], 0, 20, PLAN, tasks))
-    table = dt.reading_table(found)
+    table = dc.reading_table(found)
     assert table["reading"].iloc[-1] == "the thesis's TwoNN*"
     plain = found[found["reading"] == "as TwoNN"].set_index("layer")["value"]
     assert (
@@ -145,18 +146,18 @@ def test_readings_of_maps_and_of_vectors(tasks: dict[str, Splits]) -> None:
 
 def test_the_thesis_stands_beside_ours(rows: pd.DataFrame) -> None:
     domains = {"source": NAMES[0], "target": NAMES[1]}
-    table = dt.thesis_dimensions(rows, domains).set_index(["domain", "layer"])
+    table = dc.thesis_dimensions(rows, domains).set_index(["domain", "layer"])
     assert table.loc[("source", "conv2"), "thesis, TwoNN"] == 49.48
     assert table.loc[("target", "linear1"), "thesis, PCA"] == 31
     with pytest.raises(DimensionError, match="source"):
-        dt.thesis_dimensions(rows, {"elsewhere": NAMES[0]})
+        dc.thesis_dimensions(rows, {"elsewhere": NAMES[0]})
     with pytest.raises(DimensionError, match="methods"):
         dt.chosen_rows(rows, "regresion")
 
 
 def test_both_rules_with_the_numbers_of_the_thesis() -> None:
-    printed = dt.thesis_columns("target")
-    table = dt.significance_table(printed, 20).set_index("method")
+    printed = dc.thesis_columns("target")
+    table = dc.significance_table(printed, 20).set_index("method")
     both = table[["absolute > 20", "signed > 20"]]
     assert both.loc["thesis, TwoNN"].tolist() == ["linear1, linear2", "none"]
     assert both.loc["thesis, TwoNN*"].tolist() == ["none", "none"]
@@ -239,18 +240,18 @@ def test_verdicts_need_networks() -> None:
         second = rows.assign(method="PCA 99 %", view=ds.CHANNELS)
         return pd.concat([first, second])
 
-    printed = list(dt.thesis_columns("target")["thesis, TwoNN"].values())
+    printed = list(dc.thesis_columns("target")["thesis, TwoNN"].values())
     domains = {"source": NAMES[0], "target": NAMES[1]}
     rows = pd.concat(
         network(task, seed, printed)
         for task in domains.values()
         for seed in range(5)
     )
-    table = dt.thesis_verdicts(rows, domains).set_index("statement")
+    table = dc.thesis_verdicts(rows, domains).set_index("statement")
     # As printed, conv1 changes it least, but conv1 is no candidate.
     assert (table["verdict"] == "holds").all()
-    few = dt.thesis_verdicts(rows[rows["seed"] < 2], domains)
+    few = dc.thesis_verdicts(rows[rows["seed"] < 2], domains)
     assert set(few["verdict"]) == {"not decided"}
     flat = rows.assign(value=[5.0, 4.0, 3.0, 2.0, 1.0] * 20)
-    falls = dt.thesis_verdicts(flat, domains).set_index("statement")
+    falls = dc.thesis_verdicts(flat, domains).set_index("statement")
     assert falls.iloc[0]["verdict"] == "does not hold"

@@ -10,8 +10,9 @@ import pytest
 from test_engine import APART, imported
 
 from lq_utils import compression_networks as cn
+from lq_utils import dimension_claims as dc
 from lq_utils import dimension_study as ds
-from lq_utils import dimension_tables as dt
+from lq_utils import hybrid_pipelines as hp
 from lq_utils import hybrid_study as hs
 from lq_utils import hybrid_tables as ht
 from lq_utils.compression_scores import ScoreError
@@ -100,7 +101,7 @@ def test_parts_and_relatives(tasks: dict[str, Splits]) -> None:
 
 
 def test_pipelines_give_int8_files(tasks: dict[str, Splits]) -> None:
-    rows = hs.pipeline_rows(CLOSE, cn.OWN, 0, ("linear1",), 16, 4, PLAN, tasks)
+    rows = hp.pipeline_rows(CLOSE, cn.OWN, 0, ("linear1",), 16, 4, PLAN, tasks)
     table = pd.DataFrame(rows).set_index("set_up")
     assert list(table.index) == [
         "base",
@@ -128,7 +129,7 @@ def dimensions(values: dict[str, float]) -> pd.DataFrame:
 
 
 def test_choices_with_the_numbers_of_the_thesis() -> None:
-    printed = dt.thesis_columns("source")
+    printed = dc.thesis_columns("source")
     found = ht.selections(
         {
             "regression": dimensions(printed["thesis, TwoNN"]),
@@ -140,6 +141,19 @@ def test_choices_with_the_numbers_of_the_thesis() -> None:
     assert found["PCA hybrid"] == (None, 2, 1, 1)
     assert found["TwoNN, signed"] == (None, 1, 1, 1)
     assert found["PCA, absolute"] == (None, 2, 1, 2)
+
+
+def test_networks_that_chose_alike_are_counted() -> None:
+    two, one = (None, 1, 2, 2), (None, 1, 1, 1)
+    picked = [(("linear1", "linear2"), two), ((), one), ((), one)]
+    chosen = pd.DataFrame(
+        {"task": CLOSE, "seed": seed, "choice": "TwoNN hybrid"}
+        | {"significant": names, "bits": bits}
+        for seed, (names, bits) in enumerate(picked)
+    )
+    counts = ht.choice_counts(chosen).set_index("significant")
+    assert counts["networks"].to_dict() == {"linear1, linear2": 1, "none": 2}
+    assert counts.loc["none", "bits"] == "fp,1,1,1"
 
 
 def test_memory_of_the_table_and_its_wrong_digit() -> None:

@@ -190,10 +190,10 @@ def test_softmax_regression_has_known_curvature() -> None:
     )
     # The Hessian is the mean of (diag p - p p^T) times x x^T.
     exact = ((1 - (p**2).sum(1)) * (flat**2).sum(1)).mean()
-    line = hessian_traces(task, probes=400).iloc[0]
+    line = hessian_traces(task, probes=200).iloc[0]
     assert line["weights"] == 48
     assert abs(line["trace"] - float(exact)) < 4 * line["error"]
-    assert 0 < line["error"] < 0.1 * float(exact)
+    assert 0 < line["error"] < 0.15 * float(exact)
 
 
 def test_traces_of_layers_are_those_of_their_hessian_blocks() -> None:
@@ -203,7 +203,7 @@ def test_traces_of_layers_are_those_of_their_hessian_blocks() -> None:
         )
     )
     x, y = some(9, classes=3)
-    found = hessian_traces(task_of(network, x, y), probes=600)
+    found = hessian_traces(task_of(network, x, y), probes=200)
     for name, trace_, error in found[["layer", "trace", "error"]].to_numpy():
         module = network.get_submodule(name)
         weight = module.weight.detach()
@@ -255,7 +255,7 @@ def test_costs_are_their_formulas() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_branches_cost_the_same(kind: str) -> None:
     network, (x, y) = made(Twins), some(40, 6, 5)
-    options = {"probes": 300} if kind == "trace" else {}
+    options = {"probes": 80} if kind == "trace" else {}
     task = task_of(network, x, y)
     table = SENSITIVITIES.get(kind)(task, **options)
     assert list(table.columns[:3]) == ["layer", "bits", "cost"]

@@ -435,6 +435,22 @@ def test_recorded_rows_are_those_of_the_tables() -> None:
     assert (frame["ci_high"] >= frame["value"]).all()
 
 
+def test_gaps_of_rules_and_of_solvers() -> None:
+    # By solver: two rules. Rules move RTN by 20, GPFQ by 4, GPTQ by 2;
+    # without RTN solvers differ by 3 under one rule and by 1 under the other.
+    points = {"RTN": (10, 30), "GPFQ": (40, 44), "GPTQ": (43, 45)}
+    by_rule = pd.DataFrame(
+        {"method": method, "scale": scale, "accuracy": value}
+        for method, values in points.items()
+        for scale, value in zip(("max", "mse"), values)
+    )
+    run = made_run()
+    gaps = method_report.record_gaps(run, by_rule)
+    assert gaps == pytest.approx({"rule": 3, "solver": 2})
+    found = run.rows[run.rows["metric"] == "accuracy_gap"]["value"]
+    assert found.tolist() == pytest.approx([26 / 3, (33 + 15) / 2, 3, 2])
+
+
 @pytest.mark.parametrize(
     ("seconds", "verdicts"),
     [

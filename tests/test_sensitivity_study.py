@@ -365,6 +365,14 @@ def test_verdicts_follow_the_rows() -> None:
     own = rows.replace({"kind": {"right": "divergence"}})
     text = sr.agreement_text(st.agreement_table(own, "4 5"))
     assert "with another subset 1.00 [1.00, 1.00]" in text
+    assert text.endswith("].")  # one draw: noise is not known
+    again = own[own["subset"] == "0 1"].assign(draw=1)
+    both = st.agreement_table(pd.concat([own, again]), "4 5")
+    assert "the labels add nothing" in sr.agreement_text(both)
+    other = own["subset"] == "4 5"
+    blind = own.assign(cost=own["cost"].where(~other, -own["cost"]))
+    both = st.agreement_table(pd.concat([blind, again]), "4 5")
+    assert "better than all classes do, by 2.00" in sr.agreement_text(both)
 
 
 def test_lines_become_result_rows() -> None:
