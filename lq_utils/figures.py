@@ -136,8 +136,8 @@ def table(
 ) -> None:
     """Display a data frame as an accessible HTML table with a caption.
 
-    The index is shown unless it only counts the rows; missing values
-    become a dash.
+    The index is shown unless it only counts rows (whole numbers without a
+    name); missing values become a dash.
 
     Args:
         frame: the rows to show, all of them.

@@ -13,7 +13,8 @@ import pandas as pd
 def html_rows(frame: pd.DataFrame, digits: int | Mapping[str, int]) -> str:
     """Head and body of an HTML table, text escaped, numbers to the right.
 
-    The index is shown unless it only counts the rows.
+    The index is shown unless it only counts rows, those of a longer table
+    too: whole numbers without a name.
 
     Args:
         frame: the rows.
@@ -21,8 +22,9 @@ def html_rows(frame: pd.DataFrame, digits: int | Mapping[str, int]) -> str:
 
     Introduced in chapter 1.
     """
-    counts_only = isinstance(frame.index, pd.RangeIndex)
-    shown = frame if counts_only else frame.reset_index()
+    whole = pd.api.types.is_integer_dtype(frame.index)
+    counts_only = whole and frame.index.name is None
+    shown = frame.reset_index(drop=counts_only)
     styles = [_style(shown.iloc[:, k]) for k in range(shown.shape[1])]
     head = "".join(
         f'<th scope="col"{style}>{html.escape(str(column))}</th>'

@@ -203,6 +203,15 @@ def test_table_cells() -> None:
     assert page.count('scope="col"') == 6
 
 
+@pytest.mark.parametrize("name", [None, "bits"])
+def test_left_over_row_numbers_are_not_shown(name: str | None) -> None:
+    kept = pd.DataFrame({"value": [1.0, 2.0, 3.0]}).loc[[2, 0]]
+    page = html_rows(kept.rename_axis(name), 1)
+    assert ("bits</th>" in page) == (name is not None)
+    assert (">2</td>" in page) == (name is not None)
+    assert "index" not in page
+
+
 def test_table_shows_a_named_index_and_its_caption(
     shown: list[dict[str, str]], run: results.Run
 ) -> None:
