@@ -14,11 +14,21 @@
 # rounded, without any image? What decides that: the quantizer, the
 # architecture, or the data?
 #
+# Rounding without data is the simplest thing one can do to a network, and
+# often the only one: images may be private, lost, or too many for the machine
+# that does the rounding. It is also the base line. What calibration on images
+# adds ({ref}`chapter 8 <ch-gpfq-gptq-brecq>`) is worth no more than its
+# distance from the best that weights alone allow.
+#
 # The bit-efficient poster {cite:p}`nayak2019bit` compares three quantizers:
 # asymmetric, symmetric, and powers of two. It reports that four bits cost
 # little, that the limit lies in the data rather than in the architecture, that
 # few bits make a network prefer some classes, and that its first layers matter
-# most. Each of these can be tested here.
+# most. Each of these can be tested here. Some are statements of fact, such as
+# a drop at a number of bits. Others name a cause, and a cause needs more than
+# one network that shows the effect: it needs a comparison in which everything
+# else stays the same. The poster also groups classes, codes files, and rounds
+# detectors; that is {ref}`chapter 10 <ch-class-clustering>`.
 #
 # **You will learn**
 # - the four alphabets that "symmetric", "asymmetric" and "logarithmic" mean;
@@ -100,6 +110,12 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %% [markdown]
+# The first network is the one that is looked into. The others stand beside it,
+# for two kinds of comparison: the same architecture on other data, and another
+# architecture on the same data. Without both, architecture and data cannot be
+# told apart.
+
 # %%
 use_style()
 cases = dn.find_cases([f"{model}@{dataset}", *others], weights_file)
@@ -109,6 +125,11 @@ first = labels[0]
 run = start_run(
     "07_data_free_quantizers", parameters, cases[first].splits.provenance
 )
+
+# %% [markdown]
+# Most sections look at one number of bits, the first of `few_bits`. It should
+# be small enough to hurt: where nothing is lost, all quantizers are equally
+# good, and a comparison says nothing.
 
 # %%
 few = few_bits[0]
@@ -135,6 +156,17 @@ if not set(few_bits) <= set(bits) or "asymmetric" not in quantizers:
 # $z = \operatorname{round}(-w_{\min}/s)$ makes zero a level. The poster calls
 # the last one logarithmic. Its levels crowd around zero, and multiplying by
 # them is a shift.
+#
+# Two numbers describe such a set: how far its ends are apart, and how close
+# neighbours are. With $b$ bits one can only be traded for the other. The
+# asymmetric grid fits both ends of the weights, so its steps are the smallest
+# of the uniform ones, and it pays by a zero point that has to be stored and
+# taken off again when layers are computed {cite:p}`jacob2018quantization`. The
+# symmetric grids fit the larger end only; half of a lopsided channel's levels
+# may stay empty. Powers of two give up even steps altogether.
+#
+# What to look for in the table: the number of levels in each row, and where
+# the gaps between neighbours are wide.
 
 # %%
 rows = [
@@ -144,6 +176,11 @@ rows = [
 table(pd.DataFrame(rows), "Levels of three bits before scaling.")
 
 # %% [markdown]
+# A symmetric set with zero in it has an odd number of levels, so one of the
+# possible codes stays unused, or one side gets a level more than the other. At
+# many bits this is a trifle. At very few it is a good part of all levels, and
+# part of what looks like a difference between quantizers is only this count.
+#
 # ### By hand
 #
 # Eight weights of one channel, three bits. Rounding takes the nearest level
@@ -159,15 +196,30 @@ zero = np.floor(-low / step + 0.5)
 level = np.clip(np.floor(w / step + zero + 0.5), 0, 7)
 by_hand = {"asymmetric": (level - zero) * step}
 
+# %% [markdown]
+# The symmetric grid is the same without a zero point: one step size, and codes
+# cut off at the same distance on both sides.
+
 # %%
 step = np.abs(w).max() / 3
 by_hand["narrow"] = step * np.clip(np.floor(w / step + 0.5), -3, 3)
+
+# %% [markdown]
+# For powers of two the sizes are brought to at most one first. The exponent of
+# the nearest level is found by dividing by the border's factor and rounding
+# the logarithm down. What is smaller than half of the smallest level is nearer
+# to zero, and becomes zero.
 
 # %%
 size = np.abs(w) / np.abs(w).max()
 nearest = 2.0 ** np.floor(np.log2(np.maximum(size, 1e-9) / 0.75))
 nearest = np.clip(nearest, 0.25, 1) * (size >= 0.125)  # half of the smallest
 by_hand["power-of-two"] = np.sign(w) * nearest * np.abs(w).max() + 0.0
+
+# %% [markdown]
+# All three must be what the library gives, to the last digit that counts. The
+# test is the definition of the rest of the chapter: every table below rounds
+# like this, only with more weights.
 
 # %%
 row = torch.from_numpy(w)[None]
@@ -178,6 +230,13 @@ shown = pd.DataFrame({"weight": w} | by_hand)
 table(shown, "The weights, and where each quantizer puts them.", 2)
 
 # %% [markdown]
+# Compare a large weight with a small one along the columns. A uniform grid
+# makes errors of the same size everywhere, at most half a step. Powers of two
+# make errors in proportion to the weight: tiny ones near zero, coarse ones far
+# out. Which is better depends on what the errors do later. The damage to a
+# layer's output is a sum of errors times inputs, and there the size of an
+# error counts, not its proportion.
+#
 # ## What rounding does to the weights
 #
 # The poster's first figure shows quartiles of tensors before and after. It
@@ -185,6 +244,12 @@ table(shown, "The weights, and where each quantizer puts them.", 2)
 # channel. First four channels of a layer in the middle of the first network,
 # with one scale for the whole layer: the narrowest, the widest, and two
 # between.
+#
+# Batch normalisation is folded into the convolution before it, as a device
+# would do. That multiplies each channel by a factor of its own, and so drives
+# the ranges of channels apart. It is the reason why a single scale for a layer
+# can be a bad fit even if the network was trained with weights of similar
+# sizes {cite:p}`nagel2019data`.
 
 # %%
 network = cases[first].network
@@ -194,6 +259,11 @@ layer = convolutions[len(convolutions) // 2]
 weight = weight_matrix(folded.get_submodule(layer))
 order = (weight.amax(1) - weight.amin(1)).argsort()
 picked = order[np.linspace(0, len(order) - 1, 4).astype(int)]
+
+# %% [markdown]
+# Each channel is then rounded with the layer's common scale, and its quartiles
+# are taken before and after. A box that shrinks to a line holds equal values:
+# at least half of the channel's weights fell on one level.
 
 # %%
 boxes = {}
@@ -216,11 +286,22 @@ show(
 )
 
 # %% [markdown]
-# Now all layers, and both kinds of scales. *range kept* and *SQNR* (squared
-# weights over squared errors, in decibel) are medians over the channels. *mean
-# shift* is measured in standard deviations of a channel. *zeros* is what the
-# poster calls local sparsity, the share of weights that are exactly zero, and
-# *lost* the share of channels of which nothing else is left.
+# Read a panel from left to right: the box in full precision, then one for each
+# quantizer. The widest channel is the easy case, for the scale was made for
+# it. The narrow channels are the test. A uniform grid has the same step for
+# all channels, so a channel narrower than a step has nothing but zero left.
+# Powers of two have levels at every order of size down to their smallest, and
+# a narrow channel still finds some of them. This is what lies behind the
+# poster's remark about ranges. Four channels of one layer are an illustration
+# and no more.
+#
+# Now all layers, and both kinds of scales. The question: does the picture hold
+# for all channels, and what is left of it when every channel has a scale of
+# its own? *range kept* and *SQNR* (squared weights over squared errors, in
+# decibel) are medians over the channels. *mean shift* is measured in standard
+# deviations of a channel. *zeros* is what the poster calls local sparsity, the
+# share of weights that are exactly zero, and *lost* the share of channels of
+# which nothing else is left.
 
 # %%
 lines, kept_ranges = [], {}
@@ -234,6 +315,12 @@ for granularity in ("channel", "tensor"):
         lines.append(line | summarised(found))
 weights_table = pd.DataFrame(lines)
 
+# %% [markdown]
+# Compare the two blocks of rows first, one scale a channel and one a layer,
+# and the quantizers within each block second. The SQNR is on a logarithmic
+# scale; in theory a further bit of a uniform grid halves the step and adds the
+# same amount every time.
+
 # %%
 metrics = ["zeros", "mean_shift", "range_kept", "sqnr_db", "lost"]
 keys = ["granularity", "quantizer"]
@@ -241,10 +328,21 @@ dft.record_columns(run, weights_table, dict(zip(metrics, metrics)), keys)
 table(weights_table, f"{first}, {few} bits, all channels.")
 
 # %% [markdown]
+# The columns need not agree on a winner, and that is the lesson. A quantizer
+# may keep the range of a channel and have a poor SQNR, or have many zeros and
+# still small errors. *zeros* is no sign of damage in itself: weights near zero
+# are the most frequent and the cheapest to lose. *lost* is, for a channel of
+# zeros passes on nothing but its bias. Medians over channels hide the worst
+# ones, which may be what decides accuracy, so none of these columns replaces a
+# test of the network.
+#
 # Does a uniform grid keep the mean better? Errors of rounding to nearest are
 # spread evenly around zero where steps are small against the weights. Nothing
 # of that holds for a channel that vanishes. A paired comparison over layers
 # takes the mean shift of each tensor:
+#
+# Each line sums up the same layers for all quantizers. Look at the largest
+# shift as well as at the middle one.
 
 # %%
 by_tensor = {}
@@ -260,10 +358,28 @@ table(
 )
 
 # %% [markdown]
+# Why would a mean be kept at all? In a tensor of $n$ weights the errors of
+# rounding to nearest are nearly independent, so their mean falls off as
+# $1/\sqrt{n}$ times the step. A large layer keeps its mean by mere averaging.
+# Powers of two have wide gaps far out, and errors there are larger; but a
+# tensor with as much weight on either side of zero lets them cancel, whatever
+# the grid. So a difference should be looked for in lopsided tensors. And the
+# rule needs rounding to nearest without clipping, see {ref}`the erratum on the
+# mean <erratum-poster-mean>`. It is no law of uniform grids.
+#
+# What to keep: a shifted mean matters more than its size suggests. Errors of
+# single weights average out over the inputs of a layer, a common shift does
+# not.
+#
 # ## The networks
 #
 # Networks are named by model and data set. `auto` takes CIFAR where it is,
 # and made images where it is not.
+#
+# Subsets of classes are drawn once, and alike for networks on the same data:
+# some of similar classes, some of dissimilar ones, some at random
+# ({ref}`chapter 2 <ch-subset-generation>`). They come into play where the
+# poster blames the data.
 
 # %%
 CALIBRATION = 200  # images, where a correction is not data-free
@@ -289,11 +405,25 @@ study = partial(
 )
 both = ["tensor", "channel"]
 
+# %% [markdown]
+# Two sweeps: the networks in full precision, and every combination of
+# quantizer, bits and granularity. A drop is the difference between the two,
+# *on the same images*. The sets of images have another role each: nothing in
+# this sweep is chosen, so it may look at test images; whatever is chosen later
+# is chosen on validation images.
+
 # %%
 originals = study(st.float_cells(labels, subsets=drawn))
 rows = study(st.scheme_cells(labels, bits, quantizers, both, subsets=drawn))
 lost = bl.drops(rows, originals)
 whole = lost[lost["subset"] == st.ALL]
+
+# %% [markdown]
+# What to look for in the figure: at which number of bits a curve leaves the
+# dotted line, whether the upper and the lower row of panels differ more than
+# the curves within a panel, and whether the order of quantizers is the same in
+# all columns. An order that changes from network to network is no property of
+# the quantizer.
 
 # %%
 before = st.all_classes(originals).set_index("network")
@@ -308,12 +438,25 @@ show(
     "schemes",
 )
 
+# %% [markdown]
+# A curve usually has three parts: flat, where rounding is lost in the noise of
+# the test set; a knee; and a fall towards what guessing gives. Only near the
+# knee do choices matter and can be compared. To the left of it everything is
+# broken in its own way, and one broken network being some points better than
+# another helps nobody. The intervals at single marks are those of an accuracy.
+# They are too wide for a comparison of two curves, as both are judged by the
+# same images; the table has the paired drops.
+
 # %%
 columns = ["network", "granularity", "quantizer", "accuracy", "drop"]
 here = dft.with_text(whole[whole["bits"] == few])
 table(here[columns], f"Accuracy (%) and drop (points), {few} bits.")
 
 # %% [markdown]
+# Read *drop* with its interval. If it holds zero, this number of images cannot
+# tell the rounded network from the original one; that is not the same as no
+# loss.
+#
 # Drops are paired: the same images are judged by both networks, and only those
 # whose answer turned count. Powers of two gain nothing beyond some number of
 # bits, as a further bit only adds levels close to zero. Their coarse outer
@@ -325,6 +468,12 @@ table(here[columns], f"Accuracy (%) and drop (points), {few} bits.")
 # bits: the gap between one scale a channel and one a layer, averaged over
 # quantizers, and the gap between the best and worst quantizer, averaged over
 # granularities.
+#
+# The two columns of the table have the same unit, so they can be compared
+# directly. Both are gaps, but not of the same kind: the first has a sign, and
+# may come out negative; the second is a best less a worst, which is never
+# negative and grows by noise alone. So a first column that is the larger one
+# has won against the odds.
 
 # %%
 cube = whole.pivot_table(
@@ -337,6 +486,10 @@ spread = [np.ptp(cube[g].to_numpy(), axis=1) for g in both]
 choices = pd.DataFrame({"channel less tensor": by_scale.mean(axis=1)})
 choices["best less worst quantizer"] = np.mean(spread, axis=0)
 
+# %% [markdown]
+# One line of the table is a network at one number of bits. Lines of many bits
+# should be near zero in both columns, for there is nothing to gain.
+
 # %%
 choices = choices.reset_index()
 metrics = {"channel less tensor": "granularity_gain"}
@@ -345,24 +498,49 @@ dft.record_columns(run, choices, metrics, ["network", "bits"])
 table(choices, "What each choice moves (points).", 1, name="choices")
 
 # %% [markdown]
+# The reason to expect much of the granularity: a quantizer shapes the levels
+# of one grid, and a scale a channel gives each channel a grid of its own.
+# Where ranges of channels differ by large factors, no shape of levels makes up
+# for a scale that is wrong. The more the ranges differ, the stronger the
+# effect; a network with depthwise convolutions, whose channels have few
+# weights each, is known as a hard case {cite:p}`nagel2019data`. The price is
+# small, a scale for each channel in place of one for each layer, and most
+# hardware can do it. So a comparison of quantizers that does not say how many
+# scales there are cannot be repeated.
+#
 # ### The poster's rows
 #
 # Table 1 of the poster has a ResNet-18 on CIFAR-10 with the asymmetric
-# quantizer. Its size says that it is rather a ResNet-20 ({doc}`errata
-# <../errata>`), which is what ours is. Whether it had one scale a layer or one
-# a channel is not said.
+# quantizer. Its size says that it is rather a ResNet-20 ({ref}`erratum
+# <erratum-poster-resnet-size>`), which is what ours is. Whether it had one
+# scale a layer or one a channel is not said.
 
 # %%
 ours = dft.poster_table(whole, first)
 table(ours, "The poster's table 1 (accuracy, drop in points), and ours.")
 
 # %% [markdown]
+# Ours appear twice for each number of bits, with one scale a channel and one a
+# layer. Compare drops, not accuracies: the networks were trained by different
+# people for different times. The poster's drop has no interval, and it was
+# measured on one network. Where it lies between our two lines, either reading
+# of its quantizer is possible. Its column of losses mixes points and
+# proportions ({ref}`erratum <erratum-poster-loss>`); the drops here are
+# recomputed from its accuracies.
+#
 # ### Scale rules
 #
 # The largest weight sets the scale above. A smaller one clips a few large
 # weights and rounds all others finer: `mse` takes the scale with the least
 # squared error of the weights. `whole` is for the symmetric alphabet with one
 # level more, which the rule `max` never uses.
+#
+# The trade behind it: clipping makes a few errors, of the largest weights,
+# much larger, and all others smaller. With many bits the steps are fine
+# anyway, and clipping only harms. With few bits steps are coarse, most weights
+# sit far below the largest, and clipping can pay. So the answer may well turn
+# with the number of bits, and one from eight bits must not be carried over to
+# three.
 
 # %%
 closer = partial(st.scheme_cells, labels, few_bits)
@@ -372,6 +550,10 @@ found = study(
 )
 by_rule = pd.concat([whole, bl.drops(found, originals)])
 by_rule = by_rule[by_rule["bits"].isin(few_bits)]
+
+# %% [markdown]
+# Each line of the table is a setting, each column a rule; compare along a
+# line. Empty places are rules that were not tried there.
 
 # %%
 wide = by_rule.pivot_table(
@@ -383,8 +565,14 @@ table(wide, "Accuracy (%) by the rule of the scale.", 1, name="rules")
 dft.record_drops(run, by_rule[by_rule["scale"] != "max"], scheme)
 
 # %% [markdown]
-# A smaller error of the weights does not have to mean a more accurate
-# network: large weights count more than their number.
+# The rule `mse` searches for the scale with the least error of weights.
+# Whether that also gives the highest accuracy is another matter, and the table
+# decides it. A smaller error of the weights does not have to mean a more
+# accurate network: large weights count more than their number, since a filter
+# answers through its largest weights, and clipping shortens exactly these, all
+# in the same direction. What is truly wanted is a small error of the layer's
+# *output*, and that needs to know the inputs. {ref}`Chapter 8
+# <ch-gpfq-gptq-brecq>` has scales and solvers that look at outputs.
 #
 # ## Biases, corrected without data
 #
@@ -398,6 +586,9 @@ dft.record_drops(run, by_rule[by_rule["scale"] != "max"], scheme)
 # $$
 # E[x] = \gamma\,\varphi(\beta/\gamma) + \beta\,\Phi(\beta/\gamma) .
 # $$
+#
+# The formula is easily checked: draw Gaussian numbers, cut off what is
+# negative, take the mean.
 
 # %%
 beta, gamma = 0.3, 1.2
@@ -409,6 +600,12 @@ assert abs(sampled - formula) < 0.01
 Markdown(f"Sampled {sampled:.3f}, by the formula {formula:.3f}.")
 
 # %% [markdown]
+# Where does the assumption fail? The mean and the deviation of a normalised
+# channel are what training left in the batch normalisation; these are close to
+# the truth on training images. That the distribution is Gaussian is not: a
+# channel that detects something rare has a long tail to one side, and then the
+# mean behind the ReLU comes out wrong although both moments are right.
+#
 # A residual block adds two such outputs; their means add up. The first layer
 # sees images, about which no normalisation knows anything. Is the expected
 # mean right? Against the mean over training images, for every channel:
@@ -426,6 +623,18 @@ Markdown(
     f"{pairs['expected'].mean():.2f} expected, "
     f"{pairs['measured'].mean():.2f} measured; rank correlation {agree:.2f}."
 )
+
+# %% [markdown]
+# Two things are to be told apart. The means of the two columns say whether
+# expectations are too high or too low as a whole. The rank correlation says
+# whether the channels with large inputs are the right ones, which is what a
+# correction of biases lives on.
+#
+# Now the question that counts: does it help? Three versions of each network,
+# with the same rounded weights and other biases: as they were, corrected with
+# the means from batch normalisation, and with means measured on images. The
+# last one is not data-free. It is there as the most that knowing the means can
+# bring, up to the noise of its images.
 
 # %%
 cells = closer(quantizers, both, correction="batch norm")
@@ -451,6 +660,13 @@ table(
     name="corrections",
 )
 
+# %% [markdown]
+# Compare along the lines. If the middle column reaches the last one, the
+# assumption of Gaussian inputs was good enough. If the last column is much
+# better, the idea is right and the moments are not. If neither helps, mean
+# errors were not the trouble, and what is left is noise around the mean, which
+# no bias can remove.
+
 # %%
 gain = wide["batch norm"] - wide["none"]
 images_gain = wide["images"] - wide["none"]
@@ -461,12 +677,25 @@ Markdown(
 )
 
 # %% [markdown]
+# An average over settings mixes hopeless ones with those that lose nothing, so
+# look at its extremes as well. Single settings have the noise of a test set
+# each; a gain that appears in most lines and for all networks is worth more
+# than one large gain. The method costs nothing at run time, as biases are
+# added anyway, and it is exactly what it says: a first-order repair of the
+# *mean*.
+#
 # ### As low as three bits?
 #
 # The poster's text says that data-free quantization achieves three bits
 # "without affecting accuracy", while its table loses points at four. The best
 # data-free scheme deserves the trial, with its biases corrected or not. It is
 # chosen on validation images, and read once on test images.
+#
+# Why two sets of images? The best of many candidates on some images is partly
+# the luckiest on them. Its accuracy there is too good on average, and the more
+# so the more candidates there are. Validation images pay for this luck, test
+# images have not seen it. The errata have {ref}`what the poster's own tables
+# say <erratum-poster-three-bits>`.
 
 # %%
 candidates = []
@@ -476,6 +705,10 @@ for correction in ("none", "batch norm"):
 valid = study(candidates)
 valid["share"] = valid["correct"] / valid["n"]
 top = valid.loc[valid.groupby(["network", "bits"])["share"].idxmax()]
+
+# %% [markdown]
+# One cell a network and number of bits is left, the scheme that won, and it is
+# read once.
 
 # %%
 cells = [
@@ -492,6 +725,11 @@ cells = [
 ]
 best = bl.drops(study(cells), originals)
 
+# %% [markdown]
+# What to look for: whether the same scheme wins everywhere, and whether the
+# interval of the drop stays within one point. "Without affecting accuracy"
+# needs the upper end of the interval to be small, not only its middle.
+
 # %%
 columns = ["network", "bits", *bl.SCHEME, "accuracy", "drop"]
 table(dft.with_text(best)[columns], "The scheme chosen, on test images.")
@@ -501,11 +739,21 @@ for line in best.to_dict("records"):
     run.record("best_drop", line["drop"], ci=ci, n=line["n"], **keys)
 
 # %% [markdown]
+# A drop whose interval reaches beyond a point does not disprove the claim for
+# other networks; the number of bits that a network bears depends on how much
+# room it has. Small networks may have little. That is one more reason to say
+# for which network a limit holds.
+#
 # ## Biased inference
 #
 # At very few bits, the poster says, networks become biased: they answer some
 # classes more often than others. The test images hold each class equally
 # often, so that an unbiased network's histogram is nearly flat.
+#
+# The figure takes the two lowest numbers of bits, with one scale a layer,
+# where such an effect should be easiest to see. Bars of one colour belong to
+# one network. Which classes grow at the cost of others, and do the colours
+# agree on them?
 
 # %%
 asymmetric = rows[rows["quantizer"] == "asymmetric"]
@@ -528,12 +776,23 @@ show(
 )
 
 # %% [markdown]
-# Could that be chance? Chi-square compares two histograms. Its usual law
-# takes them for independent, but here the same images are answered by both
-# networks {cite:p}`maxwell1970comparing`. So the answers to each image are
-# swapped or not by the toss of a coin, many times: $p$ is how often that gives
-# as large a chi-square. *effective* is how many classes would, answered
-# evenly, have the same entropy.
+# A network that loses its way does not guess evenly. Rounding shifts the
+# logits, each by an amount that is partly the same for all images; the class
+# with the luckiest shift wins wherever an image is unclear. So bias and loss
+# of accuracy go together. But even a network in full precision has a histogram
+# that is not quite flat, and a finite number of images makes any two
+# histograms differ.
+#
+# Could that be chance? Chi-square compares two histograms. Its usual law takes
+# them for independent, but here the same images are answered by both networks
+# {cite:p}`maxwell1970comparing`. So the answers to each image are swapped or
+# not by the toss of a coin, many times: $p$ is how often that gives as large a
+# chi-square. *effective* is how many classes would, answered evenly, have the
+# same entropy.
+#
+# Look at *p* together with *effective*. A small $p$ says that a difference
+# exists, and with many images even a harmless one is found. *effective* says
+# how large it is: compare it with its value before.
 
 # %%
 bias = pb.bias_table(
@@ -547,6 +806,15 @@ metrics |= {"p": "p_same_histogram"}
 dft.record_columns(run, bias, metrics, ["network", "granularity", "bits"])
 
 # %% [markdown]
+# *changed* is the share of images whose answer changed at all. Where it is
+# large and the histogram is still even, answers were shuffled among classes
+# without a preference; where both move, the network leans to some. Bias of
+# this kind is of interest for two reasons. It can be undone in part by
+# correcting biases, as above. And it hurts those users most whose classes are
+# the ones that vanish, which a mean accuracy does not show. {ref}`Chapter 10
+# <ch-class-clustering>` looks at which classes are confused with which, and at
+# what grouping them can repair.
+#
 # ## The bit limit
 #
 # The poster's graph has a limit of bits for networks on ImageNet. Ours is the
@@ -554,6 +822,11 @@ dft.record_columns(run, bias, metrics, ["network", "granularity", "bits"])
 # The test images decide how sure that is. Below *limit_low* a loss of more
 # than a point is certain, from *limit_high* on it is excluded; 32 says that no
 # number of bits here is enough.
+#
+# The definition asks that all larger numbers of bits pass as well. Otherwise a
+# lucky point below the knee would count as a limit. The step from one limit to
+# the next is a whole bit, which is coarse, and only the bits that were tried
+# can come out.
 
 # %%
 channel = lost[(lost["quantizer"] == "asymmetric")]
@@ -561,6 +834,15 @@ channel = channel[channel["granularity"] == "channel"]
 limits = bl.bit_limits(channel)
 of_all = limits[limits["subset"] == st.ALL]
 table(of_all, "Limits on all classes: asymmetric, one scale a channel.")
+
+# %% [markdown]
+# A limit without its two companions looks more exact than it is. If
+# *limit_low* and *limit_high* are far apart, more images are needed before
+# anybody speaks of a limit. And it moves with the tolerance: one point is a
+# convention.
+#
+# Then the same for subsets of the classes. The table counts subsets by their
+# limit.
 
 # %%
 metrics = {name: name for name in ("limit", "limit_low", "limit_high")}
@@ -574,12 +856,22 @@ table(
 )
 
 # %% [markdown]
+# Limits that spread over a wide range of bits look as if classes decided the
+# limit. But subsets are judged by fewer images, and noise alone spreads
+# limits, too. So the next step does not compare limits, which are coarse, but
+# the drops behind them.
+#
 # On a subset the network answers with the best of the subset's logits, and
 # fewer images judge it. *Is it the architecture or the data?* Networks on the
 # same data were judged on the same subsets. Two-way components of variance
 # tell what of a drop belongs to the network, what to the subset, and what to
 # neither. The poster expects the second. Mean squares are compared, not sums:
 # there are more subsets than networks, and noise alone would favour them.
+#
+# The idea in one picture: write the drops into a table with a row for each
+# network and a column for each subset. If rows differ as a whole, architecture
+# matters; if columns do, the classes matter; if neither explains a cell, what
+# is left is interaction and noise.
 
 # %%
 shares = []
@@ -599,6 +891,12 @@ else:
     print("Give two networks on the same data to tell the two apart.")
 
 # %% [markdown]
+# Shares of one data set add up to one. They are estimates from a small table,
+# so differences between neighbouring shares mean little; only a large share is
+# a finding. And subsets differ here only within one data set. That classes of
+# the same data differ in difficulty is a weaker statement than the poster's,
+# which speaks of data sets.
+#
 # *rest* holds the noise of the test images, too. Two architectures are a very
 # small sample of what architectures there are, so that this only points.
 #
@@ -608,6 +906,14 @@ else:
 # classes in training dataset are orthogonal in nature". Take the features
 # before the last layer, centred, their mean for each class, and the mean
 # magnitude of the cosine between two of them: zero is orthogonal.
+#
+# Why should directions of classes matter? The last layer answers with the
+# class whose weights point most in the direction of an image's features.
+# Errors of rounding tilt these features a little. If two classes point almost
+# the same way, a small tilt is enough to exchange them; if they are at right
+# angles, a large one is needed. The argument is plausible, and it holds for
+# errors in full precision, too: close classes are confused before anything is
+# rounded. A fair test must therefore ask for what rounding *adds*.
 
 # %%
 means = {
@@ -622,6 +928,12 @@ original = bl.drops(originals, originals).set_index(["network", "subset"])
 at = co.with_cosines(small, means).set_index(["network", "subset"])
 cosines = at.assign(original=original["accuracy"]).reset_index()
 
+# %% [markdown]
+# In the figure a mark is a subset, its place to the right says how far its
+# classes are from orthogonal. If the claim is right, marks rise to the right,
+# for every network. A cloud without a slope speaks against it, as far as these
+# subsets differ at all: look at how wide the cloud is.
+
 # %%
 show(
     figures_of.cosine_figure(cosines),
@@ -630,6 +942,12 @@ show(
     "A cloud of marks a network.",
     "cosines",
 )
+
+# %% [markdown]
+# The table has two correlations for each network. The second one asks whether,
+# among subsets with the same accuracy before rounding, those with closer
+# classes lose more. If only the first one is clearly positive, the cosine says
+# nothing that the accuracy before did not say.
 
 # %%
 related = dft.cosine_relations(cosines)
@@ -654,6 +972,12 @@ dft.record_columns(run, related, metrics, ["network", "bits"])
 # "Quantizing initial layers affects model performance the most." Three ways
 # to look: one layer alone, all from the front up to a layer, all from a layer
 # to the end. As one would choose precisions by this, validation images judge.
+#
+# The three ways answer different questions. A layer alone shows its own
+# sensitivity, with perfect inputs. From the front and from the end show how
+# errors pile up. Everything is done in the poster's quantizer with one scale a
+# channel, so that layers with uneven channels are not simply punished for the
+# wrong granularity.
 
 # %%
 poster_scheme = {"quantizer": "asymmetric", "granularity": "channel"}
@@ -670,6 +994,12 @@ for label in labels[:looked_into]:
     sets.append(more[1])
 sets = pd.concat(sets, ignore_index=True)
 
+# %% [markdown]
+# In the figure layers run from left to right. The line of single layers should
+# stay low, with peaks at sensitive layers. The other two meet the same value
+# at opposite ends, where everything is rounded. The steeper a cumulative line
+# climbs over some layers, the more these add.
+
 # %%
 valid_float = study(st.float_cells(labels[:looked_into], "validation"))
 judged = study(cells)
@@ -682,6 +1012,13 @@ show(
     "sensitivity",
 )
 
+# %% [markdown]
+# A drop below zero is no mistake: rounding one layer may turn a few wrong
+# answers into right ones by chance. It shows the size of the noise. The table
+# names the highest peaks, with their shares of the weights. The highest of
+# many noisy values is always somewhat too high, so do not read its order too
+# closely.
+
 # %%
 table(
     dft.steepest(by_layer),
@@ -690,6 +1027,11 @@ table(
     name="steepest",
 )
 
+# %% [markdown]
+# Whole stages are less noisy than single layers, as more is rounded at once.
+# Compare *drop* with *weights*: a stage that holds few weights and still costs
+# much is where bits are well spent.
+
 # %%
 ways = [*sens.WAYS, *sens.HALVES]
 of_stages = by_layer[~by_layer["way"].isin(ways)]
@@ -697,10 +1039,17 @@ columns = ["network", "bits", "way", "layers", "weights", "drop"]
 table(dft.with_text(of_stages)[columns], "One stage rounded alone.")
 
 # %% [markdown]
-# Single layers are noisy. The first half of the layers against the second
-# half is one comparison on the same images, and its interval decides. The
-# shares of weights matter: early layers are small, so that the same drop
-# buys fewer bits there.
+# Why might first layers matter more? Their errors pass through everything that
+# follows, and are there for every class. They also have few weights, so errors
+# have fewer companions to average out with. On the other side, later layers
+# hear of the damage only after normalisation and ReLUs have had a chance to
+# absorb it, and the last layers act on the answer directly. The argument does
+# not decide; the comparison does.
+#
+# Single layers are noisy. The first half of the layers against the second half
+# is one comparison on the same images, and its interval decides. The shares of
+# weights matter: early layers are small, so that the same drop buys fewer bits
+# there.
 
 # %%
 halves = dft.half_differences(judged, sets)
@@ -713,6 +1062,12 @@ dft.record_columns(
     run, trend, {"correlation": "position_correlation"}, ["network", "bits"]
 )
 
+# %% [markdown]
+# Read the sign: a negative difference in the first table says that rounding
+# the first half costs more, as the poster claims, and so does a negative
+# correlation in the second. The two may disagree, as halves are taken by the
+# number of layers and one very sensitive layer can decide a half.
+
 # %%
 table(halves, "Accuracy: first half rounded less second half (points).", 2)
 table(trend, "Spearman's correlation of a layer's position and drop.", 2)
@@ -722,6 +1077,11 @@ table(trend, "Spearman's correlation of a layer's position and drop.", 2)
 #
 # The practice that follows: leave the first or the last layer in full
 # precision, or quantize the backbone only, all convolutions.
+#
+# This is the cheapest form of mixed precision: a rule of thumb in place of a
+# search. {ref}`Chapter 9 <ch-label-aware-precision>` replaces it by an exact
+# choice of bits for each layer. Here the question is what the rule of thumb
+# buys.
 
 # %%
 cells, kept = [], []
@@ -733,6 +1093,13 @@ for label in labels[:looked_into]:
     cells += more[0]
     kept.append(more[1])
 kept = sens.joined(pd.concat(kept), bl.drops(study(cells), originals))
+
+# %% [markdown]
+# Compare each line with the one in which all layers are rounded, and look at
+# the weights it rounds: a line that wins back accuracy and still rounds nearly
+# all weights is a bargain. The lines are not of equal size. A layer kept in
+# full precision takes as much room as several rounded ones, and these may have
+# been better served by one bit more each.
 
 # %%
 columns = ["network", "way", "layers", "weights", "accuracy", "drop"]
@@ -751,6 +1118,17 @@ for line in kept.to_dict("records"):
 # {cite:p}`zhou2017incremental`, only shifts are left. The comparison needs two
 # controls: a uniform grid trained alike, and the network in full precision
 # trained on for as long.
+#
+# Why train at all? Rounding to nearest takes each weight by itself. Training
+# lets the other weights make up for an error that one of them is forced to
+# make. The rounding has a slope of zero almost everywhere, so that its true
+# gradient says nothing; the gradient is passed on as if there were no
+# rounding. This is a trick and not a derivative, but it points the right way
+# often enough, since the weights before rounding collect many small steps
+# until one of them crosses a border between levels.
+#
+# A first look at the grid itself: all weights of a layer, without their sign,
+# must be powers of two.
 
 # %%
 aware = pot.on_grid(network, "power-of-two", few, "tensor")
@@ -759,6 +1137,12 @@ values = some.weight.detach().abs().unique()
 exponents = torch.log2(values[values > 0])
 assert torch.equal(exponents, exponents.round())
 Markdown(f"Weights of a layer: 0 and $\\pm 2^e$, $e$ in {exponents.tolist()}.")
+
+# %% [markdown]
+# Every cell trains one network. Each grid starts from the same weights, sees
+# the same images in the same order, and takes as many steps; the last list is
+# the control without any grid. It is a comparison under equal means, short
+# ones where `epochs` is small, and not the best that training can do.
 
 # %%
 train_cells = cell_grid(
@@ -776,6 +1160,11 @@ train_cells += [
     if cell["grid"] == pot.GRIDS[0] and cell["bits"] == train_bits[0]
 ]
 
+# %% [markdown]
+# The drop is counted from the network as it was before any training. That
+# makes a network that only trained on comparable with the others, and its drop
+# may be negative.
+
 # %%
 trained = sweep(
     "07_training",
@@ -787,6 +1176,12 @@ trained = sweep(
     n_jobs=workers,
 )
 after = bl.drops(trained, originals)
+
+# %% [markdown]
+# In the table, *rounded* is the network before training and *trained* after
+# it. What training repairs is the distance between the two lines of the same
+# grid. What the grid still costs is the distance from the trained control, not
+# from the network as it was.
 
 # %%
 keys = ["network", "grid", "bits", "stage"]
@@ -801,6 +1196,14 @@ table(
 )
 dft.record_drops(run, first_seed, keys)
 
+# %% [markdown]
+# The poster's network had between two numbers of bits on average, so its line
+# is not at the same size as ours.
+#
+# The difference between the grids, image by image, is the test of the idea. A
+# negative value says that powers of two are behind. Look at both stages:
+# training may close a gap that rounding opened.
+
 # %%
 against = dft.grid_differences(trained)
 table(against, "Power of two less uniform, image by image (points).", 2)
@@ -810,10 +1213,18 @@ for line in against.to_dict("records"):
     run.record("power_of_two_gain", line["difference"], ci=ends, **keys)
 
 # %% [markdown]
+# What to keep of powers of two: they were made for cheap multiplication, not
+# for small errors. Their levels are dense where weights are small, and a
+# network hardly needs exact small weights. Whether a shift is cheaper than a
+# multiplication in few bits depends on the hardware, which this chapter does
+# not measure.
+#
 # ## Verdicts on quantizers
 #
 # What the poster says, and what these rows say of it. Where an interval lies
-# on both sides, this run cannot tell.
+# on both sides, this run cannot tell. A verdict is about these networks at
+# these bits. "Holds" means that the statement is true here; it does not say
+# that the cause which the poster names is the right one.
 
 # %%
 claims = dfc.mean_claim(shifts) + dfc.range_claim(kept_ranges)
@@ -821,6 +1232,10 @@ claims += dfc.loss_claim(best) + dfc.bias_claim(bias)
 claims += dfc.data_claim(shares) + dfc.orthogonality_claim(related)
 claims += dfc.layers_claim(halves)
 table(pd.DataFrame(claims), "The poster's claims.", name="verdicts")
+
+# %% [markdown]
+# The table beside the reference follows where there is one for these
+# parameters.
 
 # %%
 run.save()
@@ -830,6 +1245,21 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - First give each channel its own scale, then think about the shape of the
+#   levels.
+# - A quantizer can keep the range, the mean or the squared error of weights.
+#   None of these is the accuracy of a network.
+# - What an average input is worth can be known without images, as far as batch
+#   normalisation kept it. It repairs the mean of an error and nothing else.
+# - A limit of bits belongs to a network, data, a tolerance and a number of
+#   test images. Say all four.
+# - "It is the data" and "it is the architecture" are statements about causes.
+#   They need a table in which both vary.
+# - The best of many schemes must be chosen on other images than those that
+#   report it.
+#
 # ## Exercises
 #
 # ```{exercise}

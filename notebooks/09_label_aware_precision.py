@@ -18,8 +18,15 @@
 # ideas in one framework: quantize for the classes that will be used, and give
 # important layers more bits than others. Its authors tried one step of it,
 # five bits for one half of the weights and three for the other. This chapter
-# builds the whole framework, takes each of its parts away again to see what
-# it was worth, and compares everything at equal bytes of a real file.
+# builds the whole framework, takes each of its parts away again to see what it
+# was worth, and compares everything at equal bytes of a real file.
+#
+# The chapter has two halves. The first one takes a single question, what a bit
+# is worth in each layer, and answers it with measured prices, a test of these
+# prices, and an exact choice. The second one puts the choice into a framework
+# that quantizes for a task, and asks what each of its parts contributes. What
+# {ref}`chapter 7 <ch-data-free-quantizers>` did by a rule of thumb, more bits
+# for the first layers, is done by measurement here.
 #
 # **You will learn**
 # - what a bit costs in each layer, and how to measure that without labels;
@@ -181,6 +188,9 @@ tried, fewest = task.layers[len(task.layers) // 2], min(layer_choices)
 
 # %% [markdown]
 # The rest is a copy of the network, two passes, and the formula above.
+#
+# Restricting the logits to the subset's classes comes *before* the softmax.
+# This is the only place where the labels enter the price.
 
 # %%
 other = copy.deepcopy(task.network)
@@ -191,6 +201,9 @@ with torch.no_grad():
 log_p, log_q = logits.double().log_softmax(dim=-1)
 by_hand = float((log_p.exp() * (log_p - log_q)).sum(dim=1).mean())
 
+# %% [markdown]
+# Both must agree up to rounding.
+
 # %%
 prices = lsn.SENSITIVITIES.get("divergence")(task)
 price = prices.set_index(["layer", "bits"])["cost"]
@@ -200,6 +213,12 @@ assert np.isclose(by_hand, price[tried, fewest], rtol=1e-3, atol=1e-8)
 # The library does this for all layers and bits in one go. It stops at every
 # layer, tries each of its versions on the rest of the network, and walks on:
 # what lies before the layer is never computed twice.
+#
+# Look along a row first: how fast does the price fall with each further bit?
+# In theory a bit halves the steps, so squared errors fall to a quarter, and a
+# divergence that is quadratic in small errors does the same. Where errors are
+# large this rule fails. Then look down a column: how many orders of size lie
+# between the cheapest layer and the dearest?
 
 # %%
 infos = {info.name: info for info in layer_table(network)}
@@ -209,6 +228,10 @@ caption = "Divergence (nats) with one layer in so many bits, first subset."
 table(wide, caption, 5, name="prices")
 
 # %% [markdown]
+# A very small price may come out out of order, more bits dearer than fewer.
+# With few images that is chance, and it does no harm: the choice below takes
+# prices as they are, and such differences are tiny beside others.
+#
 # A bit more costs memory in proportion to the layer's weights; what it saves
 # has little to do with them. Compare the first layers, which are small, with
 # those of the last stage, which hold most of the weights. That gap between
@@ -247,6 +270,11 @@ key |= {"held_out": digest(judges.images)}
 study = {"shared": shared, "key": key, "code": ss.CODE, "n_jobs": workers}
 rows = sweep("09_sensitivity", ss.sensitivity_rows, cells, **study)
 
+# %% [markdown]
+# In the figure a column is a subset, a row a layer, and the tone is the price
+# on images of that subset. Compare the pattern of one column with the pattern
+# of another.
+
 # %%
 costs = stb.cost_map(rows, "divergence", fewest, seed)
 show(
@@ -268,6 +296,11 @@ show(
 # subset, agree with a subset as well as its own other images do, then the
 # ranks hold nothing that only the labels could tell. (They may even agree
 # better: prices on all classes carry less noise.)
+#
+# The table has a line for each comparison. The first one, with other images,
+# is the yardstick: classes and network are the same, so whatever it lacks to
+# one is noise. Look at where the other lines are beside it, and at their
+# intervals.
 
 # %%
 agreement = stb.agreement_table(rows, subset_key(everything))
@@ -281,6 +314,10 @@ table(own, f"{caption} other images, subsets, or all classes.", 2)
 Markdown(sr.agreement_text(agreement))
 
 # %% [markdown]
+# What to keep: a sensitivity is an estimate like any other. Two maps of layers
+# that look different may be two draws of the same map. Before one explains why
+# a subset has its own sensitive layers, the subset should agree with itself.
+#
 # ## Whose sensitivity predicts?
 #
 # Divergence needs a pass for each layer and number of bits. Many shortcuts
@@ -298,10 +335,19 @@ Markdown(sr.agreement_text(agreement))
 # | components | change of the number of principal components times $\lVert \Delta W \rVert^2$ | outputs of the layers |
 # | shrinking | size of the next layer's output by that of the layer before, at most one, times $\lVert \Delta W \rVert^2$ | nothing |
 #
-# Divergence and output error take the weights that the template's solver
-# would store. The others weigh every weight by itself, and a solver that
-# corrects errors moves single weights further on purpose; they take weights
-# rounded to nearest.
+# The table goes from what looks at the answers to what looks at weights only.
+# Output error, weight error, fisher and trace follow from one idea: write the
+# loss as a series in the change of the weights. At a trained network the first
+# term is nearly zero, so the second one is left, and these kinds differ in
+# what they put in place of its matrix: the full one, its diagonal, its trace,
+# or a constant. The more is left out, the cheaper the price, and the more must
+# be believed. All of them take errors to be small, which at very few bits they
+# are not.
+#
+# Divergence and output error take the weights that the template's solver would
+# store. The others weigh every weight by itself, and a solver that corrects
+# errors moves single weights further on purpose; they take weights rounded to
+# nearest.
 #
 # The last three come from the book's sources. The QuantNET thesis
 # {cite:p}`anirudh2022optimal` takes layers for significant that change the
@@ -318,6 +364,9 @@ Markdown(sr.agreement_text(agreement))
 # trace, because $v_i v_j$ is one on the diagonal and zero on average beside
 # it. And $Hv$ is the gradient of a product of the gradient with $v$, so that
 # the matrix is never needed {cite:p}`hutchinson1989stochastic`.
+#
+# A small matrix shows it. The estimate must be as near to the trace as its own
+# error allows.
 
 # %%
 rng = np.random.default_rng(0)
@@ -329,6 +378,10 @@ error = estimates.std(ddof=1) / np.sqrt(len(estimates))
 assert abs(estimates.mean() - np.trace(hessian)) < 4 * error
 
 # %% [markdown]
+# How many probes are needed? The noise comes from the entries beside the
+# diagonal, so it depends on the matrix. An estimate that only has to rank
+# layers can be coarse if their traces differ by large factors.
+#
 # ### The test
 #
 # Each price predicts what happens when that layer alone is quantized. The
@@ -336,6 +389,12 @@ assert abs(estimates.mean() - np.trace(hessian)) < 4 * error
 # accuracy goes, and how far the answers move. Layers are ranked within one
 # number of bits, so that no kind gets credit for knowing that fewer bits are
 # worse.
+#
+# In the figure each kind has a line of dots, one for each number of bits.
+# Farther to the right is better, and zero means that a kind ranks layers no
+# better than drawing lots. Compare kinds within a panel, and mind the
+# intervals: with few subsets they are wide, and kinds whose intervals overlap
+# much cannot be put in order.
 
 # %%
 prediction = stb.prediction_table(rows)
@@ -350,6 +409,12 @@ show(
     "prediction",
 )
 
+# %% [markdown]
+# The same at the fewest bits, as numbers. Hold each of the sources' rules
+# against *weight error*. These rules multiply the squared change of the
+# weights by something that they believe in, so only what they reach beyond it
+# speaks for that belief.
+
 # %%
 few = prediction[prediction["bits"] == fewest]
 ranking = few.pivot(index="kind", columns="measure", values="correlation")
@@ -362,6 +427,10 @@ table(ranking, f"Mean rank correlation at {fewest} bits, best first.", 2)
 # same images sees every change of an answer. It is also what the first kind
 # measures, on other images; that is no circle, but it is the home ground of
 # that kind.
+#
+# A rank correlation weighs all layers alike, cheap ones too. A budget is
+# decided by the dear ones. So a kind with a middling correlation may still
+# lead to a good plan, and plans are compared further below.
 
 # %%
 Markdown(sr.prediction_text(prediction, fewest))
@@ -373,6 +442,14 @@ Markdown(sr.prediction_text(prediction, fewest))
 # pass through all later ones, which have errors of their own. So take random
 # plans, in which every layer has any of the bits, and compare the sum of the
 # single divergences with the divergence of the whole.
+#
+# Two reasons against adding up: errors of an early layer may be enlarged or
+# swallowed by later ones, and errors of two layers may cancel or reinforce
+# each other. And one reason for it: if errors are small and unrelated, their
+# squares add up, and a divergence is nearly quadratic in them. Marks on the
+# diagonal say that the sum is right; marks along a line parallel to it, that
+# it is wrong by the same factor everywhere; a shapeless cloud, that prices of
+# single layers are of no use.
 
 # %%
 show(
@@ -388,6 +465,11 @@ additivity = stb.additivity_table(rows)
 sr.record_lines(run, additivity, "additivity", "mean", ["quantity"])
 table(additivity, "Sum of prices against the whole.", 2, name="additivity")
 
+# %% [markdown]
+# *joint by sum* and the rank correlation are to be read together. A factor far
+# from one with a high correlation is harmless for choosing. A factor of one
+# with a low correlation is not.
+
 # %%
 factor = additivity.set_index("quantity")["mean"]
 Markdown(
@@ -398,11 +480,19 @@ Markdown(
 )
 
 # %% [markdown]
+# Random plans are spread over the whole range of prices, which makes ranking
+# them easy. Plans that compete for the same budget are much closer to each
+# other, and there the sum may err. The test for that comes with the search
+# below.
+#
 # ## The exact choice
 #
 # One choice of bits for each layer, least total price, total size within the
 # budget: a knapsack with one item from each shelf. Three layers show it. The
 # size of an item is that of the layer's codes, scales and zero points.
+#
+# Prices come from the table above, sizes from the format of the file. A layer
+# with many channels pays for many scales, whatever its bits.
 
 # %%
 three = [task.layers[i] for i in (1, len(task.layers) // 2, -2)]
@@ -426,6 +516,10 @@ fits = np.flatnonzero(total_size <= budget)
 best = choices[fits[total_cost[fits].argmin()]]
 assert np.array_equal(choose(cost, size, budget), best)
 
+# %% [markdown]
+# The table lists the cheapest choices that fit. Compare the first line with
+# the second: often they differ in one layer, and hardly in price.
+
 # %%
 shown = pd.DataFrame(np.array(levels)[choices[fits]], columns=three)
 shown["size in bits"] = total_size[fits]
@@ -442,6 +536,10 @@ table(shown, caption, 6, name="three-layers")
 # exactly, for any prices {cite:p}`kellerer2004knapsack`. (Taking the best
 # saving for each bit first, the greedy way, may leave part of the budget
 # unused.)
+#
+# How flat the top of the list is matters in practice. If many choices are
+# nearly as cheap as the best one, errors of the prices are harmless, and so is
+# a simpler way to choose. If the best one stands alone, they are not.
 
 # %%
 front, lengths = [(0, 0.0)], []
@@ -453,6 +551,11 @@ for shelf in (list(zip(s, c)) for s, c in zip(size, cost)):
             front.append((s, c))
     lengths.append(len(front))
 assert np.isclose(front[-1][1], total_cost[fits].min())
+
+# %% [markdown]
+# Why does a front stay short while choices multiply? Most partial choices are
+# beaten by another that is both smaller and cheaper. Prices need not fall
+# evenly with the bits for this to be exact; a greedy method does need that.
 
 # %%
 Markdown(
@@ -469,6 +572,11 @@ Markdown(
 # within the budget, quantize, look at the answers, repeat. Fairness asks for
 # equal cost. The divergence of single layers looked at one network for each
 # layer and number of bits; both searches get as many.
+#
+# In the figure each line is a search, and falls whenever it finds a better
+# plan. The dotted line is the exact plan. A search that crosses it has found
+# interactions between layers that adding up cannot see. Look at where: before
+# or after the vertical line, at which both have cost the same?
 
 # %%
 tries = len(task.layers) * len(layer_choices)
@@ -481,6 +589,11 @@ show(
     "Falling step lines for two searches against a horizontal line.",
     "search",
 )
+
+# %% [markdown]
+# The difference in kind: prices of single layers can be used again for every
+# other budget, while a search starts anew. And a search needs no assumption
+# that errors add up.
 
 # %%
 final = curves.groupby("search", sort=False).last().reset_index()
@@ -500,6 +613,12 @@ caption += "nats; accuracy among the subset's classes, validation, per cent."
 digits = dict.fromkeys(["accuracy", "gain", "low", "high"], 2)
 table(plans, caption, digits | {"divergence": 4, "held_out": 4, "p": 3})
 
+# %% [markdown]
+# *divergence* is on the images that the choice was made with, *held_out* on
+# others. A plan that is good in the first column and not in the second was
+# fitted to its images. The last columns are gains of accuracy over uniform
+# bits with their intervals. *evaluations* says what a choice has cost.
+
 # %%
 gains = plans[plans["name"] != "uniform"]
 sr.record_lines(run, gains, "gain_over_uniform", "gain", ["name"])
@@ -512,9 +631,9 @@ Markdown(
 
 # %% [markdown]
 # Layers were quantized one by one here: none knows of the errors before it.
-# The framework below lets each layer correct them, so its accuracies are
-# higher. Which layers get the bits? The mean over subsets shows what the
-# plans have in common.
+# The framework below lets each layer correct them, so its accuracies must not
+# be held against these. Which layers get the bits? The mean over subsets shows
+# what the plans have in common.
 
 # %%
 shown = stb.bits_table(rows, ["divergence", "weight error", "evolution"])
@@ -522,6 +641,14 @@ shown.insert(1, "weights", [infos[n].weights for n in shown["layer"]])
 table(shown, "Mean bits of each layer, by who chose them.", 1, name="bits")
 
 # %% [markdown]
+# Look for a common shape in the columns: where do all of them give more than
+# the mean, and where less? The column *weights* tells what each bit costs
+# there. Fractions come from averaging over subsets; a layer with a mean
+# halfway between two numbers of bits is one on which the subsets do not agree.
+#
+# Up to here the question was how to divide bits. The prices, and the exact
+# choice, are what the rest of the chapter takes over.
+#
 # ## A network for ten classes
 #
 # Now the framework. A task is a subset of the classes. As before, tasks go
@@ -544,6 +671,9 @@ table(listing, "The tasks.", 2, name="tasks")
 # classes needs no output for them: their rows of the last layer are cut off.
 # The logits that remain are the same numbers, so the report's protocol *Sub*,
 # which lets only the task's classes compete, is now built in.
+#
+# The check: the small network must return, for any image, the same numbers
+# that the whole one has for these classes.
 
 # %%
 first = task_network(network, tasks[0].classes, class_names)
@@ -558,6 +688,10 @@ torch.testing.assert_close(own_logits, whole_logits[:, first.classes])
 # network with many classes that is worth a good part of a bit in some layer;
 # in a large one it hardly shows. The count is compared with two measured
 # files, so that nothing is saved on paper only.
+#
+# Why bother with so little? Because a study at equal bytes that leaves it out
+# gives the task's network an advantage or a handicap that has nothing to do
+# with bits.
 
 # %%
 plain = TaskSettings()
@@ -595,11 +729,20 @@ settings = TaskSettings(
     seed=seed,
 )
 
+# %% [markdown]
+# Read the table as a list of questions. Each line will be answered by a
+# difference of two networks that differ in this line alone.
+
 # %%
 switches = tr.switch_table(settings)
 table(switches, "Each ablation turns one thing off.", name="switches")
 
 # %% [markdown]
+# An ablation has a limit of its own. Parts may stand in for each other: if two
+# of them repair the same damage, taking either away costs nothing, although
+# taking both would. A part that is worth nothing in this table is not needed
+# *beside the others*, and that is all.
+#
 # Two rows need a word. *Dead columns* are inputs that are zero on all
 # calibration images; a subset leaves more of them than all classes do. The
 # report's code sets their weights to zero, and an input that is dead for these
@@ -642,6 +785,9 @@ every = {
 # that will be used, and with only that one layer quantized. No label of an
 # image enters; what is "aware" of the labels is which images are looked at,
 # and which answers compete.
+#
+# There is one sweep for costs and one for networks. Costs are shared by all
+# budgets, so another budget costs no further measurement.
 
 # %%
 compared = [tp.UNIFORM, *tp.HALVES, tp.BLIND, tp.WHOLE]
@@ -660,6 +806,11 @@ layer_costs = sweep("09_costs", ts.cost_rows, cells_of_costs, **every)
 work = list(tp.task_cells(compared, classes, budgets, layer_costs, framework))
 work += tp.task_cells(extra, classes, [main_budget], layer_costs, framework)
 
+# %% [markdown]
+# The figure shows the plans of one task before anything is quantized by them.
+# It answers what the budget buys, and whether the plans differ at all: two
+# networks with the same bits can only differ by their calibration.
+
 # %%
 first_key = first.classes
 choices_of = {
@@ -677,10 +828,13 @@ show(
 )
 
 # %% [markdown]
-# Read the figure row by row. Bits are spent where layers are small or sit at
-# a narrow place: the first convolution, the shortcuts, the classifier. The
-# wide late layers pay for it. Whether the two lowest rows differ is the
-# question of this chapter in one glance.
+# Read the figure row by row. Uniform bits and the halves need no measurement;
+# they are what the measured plans have to beat. In the measured plans look for
+# the layers that stand out. Small layers, and those at a narrow place, such as
+# the first convolution, the shortcuts and the classifier, are where bits are
+# cheap for what they may save. The wide late layers are where they can be
+# taken from. Whether the two lowest rows differ is the question of this
+# chapter in one glance.
 #
 # Now every plan is carried out and scored. Cells are stored as they finish: a
 # run that was stopped goes on.
@@ -692,12 +846,21 @@ original = sweep("09_original", ts.original_rows, whole_cells, **every)
 scored = original[original["part"] == "test"]
 original_points = float((100 * scored["correct"] / scored["n"]).mean())
 
+# %% [markdown]
+# Before any accuracy is looked at: no file may be larger than the budget.
+
 # %%
 too_large = study_rows["file_bytes"] > study_rows["budget_bytes"]
 assert not too_large.any()
 means = tt.accuracies(study_rows)
 tr.record_accuracies(run, means)
 run.record("original_accuracy", original_points / 100, n=len(tasks))
+
+# %% [markdown]
+# In the table *file_bytes* shows how much of the budget a plan uses. A plan of
+# whole layers can seldom use all of it, and what it leaves counts against it.
+# Mean bits may differ between plans of the same budget, as scales and headers
+# take room as well.
 
 # %%
 main_rows = means[means["variant"].isin(compared)]
@@ -708,6 +871,12 @@ table(
     {"file_bytes": 0, "mean_bits": 2},
     name="equal-bytes",
 )
+
+# %% [markdown]
+# The figure has the same rows as curves. Up and to the left is better: more
+# accuracy, fewer bytes. A gain can be read in two ways, as points at the same
+# size, or as bytes at the same accuracy. Near the dotted line all curves meet,
+# for there is nothing left to gain.
 
 # %%
 show(
@@ -725,6 +894,11 @@ show(
 # comes from flipping signs, after Holm. A gain on each single task may be
 # chance, for a task has few test images; a gain that returns on task after
 # task is not.
+#
+# A line of the table is the first plan less the second one, at one budget.
+# Look at the interval first, and at *p* second; with few tasks the smallest
+# *p* that sign flips can give is not small, so a clear interval and a weak *p*
+# may stand side by side.
 
 # %%
 pairs = tt.comparisons()
@@ -738,6 +912,10 @@ table(told, "Differences (points), paired by task, test images.", 3)
 # The authors of the report measured three plans of equal mean bits on
 # ResNet-50, four bits uniform and two of halves. Their numbers beside ours,
 # which are of a much smaller network.
+#
+# What can be compared is the *order* of the three plans, not the accuracies:
+# networks, images and bits are others. {ref}`Chapter 3 <ch-gpfq-sweeps>`
+# repeats the report's sweeps of uniform bits.
 
 # %%
 beside = tr.halves_page(means, max(budgets))
@@ -759,6 +937,10 @@ table(
 # One budget, one switch at a time. The bits stay those of the whole framework
 # unless the switch is about bits or about bytes; so a row shows what that
 # part is worth when all others are there.
+#
+# In the figure, dots to the right of the line at zero are parts whose removal
+# costs accuracy. An interval that crosses the line leaves it open. Dots on the
+# left would be parts that do harm here.
 
 # %%
 parted = tt.ablations(study_rows, main_budget)
@@ -772,6 +954,11 @@ if len(parted):
         "ablation",
     )
 
+# %% [markdown]
+# Many comparisons were made at once, and by chance alone some of them would
+# look clear. So the p-values are adjusted for their number by Holm's method
+# before they are counted.
+
 # %%
 clear = parted[parted["p"] < tr.SIGNIFICANT]
 Markdown(
@@ -781,6 +968,11 @@ Markdown(
 )
 
 # %% [markdown]
+# Keep apart what a part *does* and what it is *worth*. A solver that corrects
+# errors changes many weights; whether the accuracy shows it depends on how
+# much was lost, and so on the budget. {ref}`Chapter 8 <ch-gpfq-gptq-brecq>`
+# compares the solvers at equal bits over a wider range.
+#
 # ## Does knowing the labels pay?
 #
 # Two networks within the same bytes: one was made for the task, the other is
@@ -788,6 +980,11 @@ Markdown(
 # that needs no quantization at all. The report expects most of tasks whose
 # classes are alike, where errors are easily made; so the gain is drawn
 # against the distance of the classes.
+#
+# Each mark is a task. Marks above zero gain from the labels. If the report is
+# right, the line falls to the right: the farther the classes are apart, the
+# less there is to gain. Single marks are noisy, as a task has few test images,
+# so look at the whole cloud and not at the highest mark.
 
 # %%
 by_distance = tt.label_gains(study_rows, medians, main_budget)
@@ -798,6 +995,12 @@ show(
     "Scatter plot of gains in points over distances, with a fitted line.",
     "label-gain",
 )
+
+# %% [markdown]
+# The sentence has two numbers with their intervals: the mean gain over all
+# images of all tasks, and the rank correlation of gain and distance. They
+# answer two questions, whether labels help, and whether they help where the
+# report expects it.
 
 # %%
 pooled = tt.image_gain(study_rows, tp.WHOLE, tp.BLIND, main_budget, "test")
@@ -824,24 +1027,33 @@ table(
 )
 
 # %% [markdown]
-# A layer's cost is mostly a matter of the network: how many outputs later
-# layers read from it, how many weights it has, where the signal is thin. All
-# classes share that. The labels decide which errors of the *answers* count,
-# and that is nearly the same for all layers: a layer that matters for one
-# task matters for the next.
+# Read *same* against *layers*: how many layers get the same bits from both
+# plans. A high rank correlation of costs with many moved layers is possible,
+# if the prices of some layers are so close that little decides between them.
 #
-# Nor can calibration add much while the images of all classes already show
-# what the layers see. The early layers answer to edges and colours, which
-# every class has; their Gram matrices differ little from task to task. And
-# where a network has lost nearly nothing, there is nearly nothing to win
-# back: compare the original's accuracy with the uniform network's, which is
-# the most that any choice of bits or images could repair. Labels should
-# matter more at fewer bits, and for networks with room to specialise.
+# If the table shows little difference, here is why one would expect it. A
+# layer's cost is to a large part a matter of the network: how many outputs
+# later layers read from it, how many weights it has, where the signal is thin.
+# All classes share that. The labels decide which errors of the *answers*
+# count, and a layer through which everything passes matters for every task.
+#
+# The same goes for calibration. It cannot add much while the images of all
+# classes already show what the layers see. The early layers answer to edges
+# and colours, which every class has; their Gram matrices should differ little
+# from task to task. {ref}`Chapter 3 <ch-gpfq-sweeps>` puts this to the test by
+# calibrating on the wrong classes. And where a network has lost nearly
+# nothing, there is nearly nothing to win back: compare the original's accuracy
+# with the uniform network's, which is the most that any choice of bits or
+# images could repair. Labels should matter more at fewer bits, and for
+# networks with room to specialise.
 #
 # ## What to take
 #
 # The choice is made on validation images, the number beside it is of test
 # images. "Level" lists what cannot be told from the best on the former.
+#
+# A list of equals is an honest answer. Where several plans are level, take the
+# simplest one.
 
 # %%
 advice = tr.recommendations(study_rows[study_rows["variant"].isin(compared)])
@@ -853,6 +1065,9 @@ table(with_intervals(advice), "Recommendations.", 1, name="advice")
 # All of this is one command. It takes a network, names of classes and a
 # budget, and says what it chose for each layer. Here it is called from
 # Python; in a shell it is `python -m lq_utils compress` with the same words.
+#
+# The budget of the command is a size, or a number of bits a weight. It need
+# not be a whole number, as bits are divided among layers.
 
 # %%
 folder = TemporaryDirectory()
@@ -883,6 +1098,10 @@ Markdown(f"It begins `{text[:60].split(',')[0].strip()}`.")
 # A claim holds where the whole interval of its gain lies above zero and the
 # signs of the tasks agree beyond chance. Else this run cannot tell; one with
 # more tasks may.
+#
+# Note what a claim that holds does not say: it is about this network, these
+# budgets and tasks of this size. And "cannot tell" is no verdict against a
+# claim; the interval says how large an effect could have been missed.
 
 # %%
 judged = tr.verdicts(told)
@@ -903,6 +1122,20 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - A bit is priced by what it saves, and paid for by the size of its layer.
+#   Mixed precision lives on the gap between the two.
+# - Rank sensitivities against what they predict, on images they have not seen,
+#   and against the plain squared change of the weights.
+# - Once prices are given, the best choice under a budget is exact and cheap to
+#   find. What can be wrong are the prices.
+# - Compare at equal bytes of real files, and give the opponent everything but
+#   the idea under test.
+# - A method of many parts is understood by taking them away one at a time.
+# - "Aware of the labels" has to beat "blind to the labels" at the same size,
+#   task by task. Cutting the classifier does not count.
+#
 # ## Exercises
 #
 # ```{exercise}
