@@ -23,7 +23,7 @@ from lq_utils.layer_sensitivity import sensitivity_costs
 from lq_utils.lockstep import Quantized, quantize
 from lq_utils.plans import Plan
 from lq_utils.reconstruction import reconstruct
-from lq_utils.task_budget import choose_plan, template
+from lq_utils.task_budget import choose_plan, template, uniform_plan
 from lq_utils.task_calibration import mixed_images, zero_dead_weights
 from lq_utils.task_network import TaskNetwork, task_network
 from lq_utils.task_settings import TaskSettings, changed
@@ -157,6 +157,8 @@ def compress_for_task(
     names, cut = train.class_names, settings.slice_classifier
     task = task_network(network, classes, names, cut)
     if costs is None and plan is None and settings.allocation != "uniform":
+        # What cannot fit is refused before costs take their minutes.
+        uniform_plan(task, model_name, budget_bytes, settings)
         costs = task_costs(network, train, classes, settings)
     images = mixed_images(
         train, settings.images, settings.subset_share, classes, settings.seed
