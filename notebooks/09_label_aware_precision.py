@@ -39,7 +39,7 @@
 # images calibrate and measure costs. Validation images choose, test images
 # report.
 #
-# **Time on two cores.** smoke: one minute; quick: three minutes; full: four
+# **Time on two cores.** smoke: one minute; quick: three minutes; full: three
 # hours (estimates).
 
 # %%
@@ -98,8 +98,8 @@ subset_size: int = 10  # 2..50; classes of a task
 task_subsets: int = 3  # 2..60; tasks, from similar to dissimilar; time alike
 budgets: list[int] = [3]  # each 2..8; bits whose uniform file is the budget
 main_budget: int = 3  # 2..8; one of budgets, for ablations and labels
-layer_choices: list[int] = [2, 3, 4, 5, 6]  # each 1..8; bits a layer may have
-ablated: list[str] = ["calibrated on all classes", "GPFQ"]  # any; ABLATIONS
+layer_choices: list[int] = [2, 3, 4, 6]  # each 1..8; bits a layer may have
+ablated: list[str] = ["rounded to nearest"]  # any; see ABLATIONS
 scale: str = "output"  # output|mse|max; rule for scales
 solver: str = "qronos"  # qronos|gptq|gpfq|rtn; of all layers
 polish: int = 2  # 0..20; sweeps of coordinate descent

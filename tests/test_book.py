@@ -33,7 +33,7 @@ from lq_utils.profiles import chapters
 sys.path.insert(0, str(ROOT / "_ext"))
 import bookfix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 Attributes = dict[str, str]
 LOADING_LINKS = {
     *("stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch"),
