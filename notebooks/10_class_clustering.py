@@ -21,6 +21,12 @@
 # compressed by gzip and 7-Zip; and its detectors, with the challenge that it
 # sees in regression.
 #
+# The three parts have one thing in common. Each has a number that goes in the
+# right direction almost by itself: accuracy on groups rises, files shrink, and
+# a detector still draws boxes. What is worth knowing each time is *compared
+# with what*: with random groups, with the entropy of the codes, with the other
+# head of the same detector.
+#
 # **You will learn**
 # - how to find groups of classes that a network confuses;
 # - why accuracy on groups always rises, and what to compare it with instead;
@@ -114,6 +120,10 @@ workers: int = 2  # 1..64; processes that compute cells at the same time
 # %%
 parameters = check_parameters(globals())
 
+# %% [markdown]
+# The networks of the first part are chosen as in {ref}`chapter 7
+# <ch-data-free-quantizers>`, the first one is looked into.
+
 # %%
 use_style()
 cases = dn.find_cases([f"{model}@{dataset}", *others])
@@ -141,6 +151,10 @@ run = start_run(
 #
 # Four classes, four images of each. The network confuses cats with dogs, and
 # once a car with a truck.
+#
+# The last lines turn answers into shares of each class, and shares into
+# distances. Averaging $P$ with its transpose makes no difference between a cat
+# taken for a dog and a dog taken for a cat.
 
 # %%
 names = ["cat", "dog", "car", "truck"]
@@ -149,6 +163,10 @@ answers = np.array([0, 0, 1, 1, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3])
 P = np.zeros((4, 4))
 np.add.at(P, (truth, answers), 1 / 4)
 apart = 1 - (P + P.T) / 2
+
+# %% [markdown]
+# In the table, look for the smallest number beside the diagonal. These two
+# classes are merged first.
 
 # %%
 np.fill_diagonal(apart, 0)
@@ -171,6 +189,9 @@ assert clusters.tolist() == [0, 0, 1, 1]
 # sometimes where it was not. So accuracy *always* rises, for any clusters
 # whatever, down to a single cluster of everything, which is always right and
 # of no use. A rise alone says nothing.
+#
+# The check below needs no data: where the class is right, its cluster is
+# right. So it must hold image by image.
 
 # %%
 fine = answers == truth
@@ -185,6 +206,15 @@ assert (coarse >= fine).all()
 # - *bits told*, the mutual information between answer and truth, which
 #   cannot grow when classes are merged;
 # - a *control*: clusters drawn at random, of exactly the same sizes.
+#
+# Each remedy takes away something else. The first one takes away what the
+# largest cluster gives to anybody. The second one counts what an answer is
+# worth: naming one of few clusters says less than naming one of many classes.
+# The third one takes away whatever *any* merging would bring, and leaves what
+# this choice of clusters adds.
+#
+# The table of the small case has a line for classes and one for clusters.
+# Accuracy and accuracy above chance should be read against *bits told*.
 
 # %%
 told = cc.mutual_information
@@ -203,12 +233,23 @@ assert in_clusters <= told(truth, answers)
 table(shown, "Perfect clusters can tell less than imperfect classes.", 2)
 
 # %% [markdown]
+# The user decides which of these counts. If only pets matter, telling cats
+# from dogs was never needed, and accuracy on clusters is the right number. But
+# then the clusters come from the use, and not from a network's mistakes.
+# Clusters that are chosen *because* the network confuses their members turn
+# the question around: they ask what the network can still do, not what one
+# wants from it.
+#
 # ### Real networks
 #
 # Clusters are found on validation images and judged on test images; a test
 # image never decides which classes belong together. The quantizer is the
 # poster's, asymmetric, with one scale a layer. A cell rounds a network to
 # some width and scores all clusters of it.
+#
+# Why two sets of images? Clusters that were found on some images have been
+# fitted to the mistakes on these images, chance ones included. On the same
+# images they would look better than they are.
 
 # %%
 found_on = dn.parts_of(cases, train_images, images, images, seed)
@@ -224,6 +265,12 @@ inputs = {
 # <ch-class-distances>`); and the superclasses of the data set, where their
 # number is the one asked for. `cluster_sizes` says how many classes make a
 # cluster on average.
+#
+# What each comparison is for: the confusions of the *original* network ask
+# whether few bits make new mistakes, or more of the old ones. The class
+# weights ask whether one could know the clusters without any image. The
+# superclasses are what a person would have chosen. All of them are scored on
+# the same answers of the same quantized network.
 
 # %%
 tested = {}
@@ -244,6 +291,11 @@ ct.record_lines(run, "cluster_drop", means, setting)
 # clusters*, image by image. The coarse answer is that of the likeliest
 # class. (Summing the probabilities of a cluster's classes is the other rule,
 # `sum`; its rows are in the results.)
+#
+# In the figure the bits of the grid run along the horizontal axis, a panel
+# belongs to a number of clusters, and lower is better: fewer points lost. Look
+# at the marks by confusion, then at the grey band, then at the dotted line, in
+# this order.
 
 # %%
 last_one = labels[-1]
@@ -264,6 +316,13 @@ show(
 # any kind forgive some mistakes, and only what is below the band is due to
 # the choice. The lower row takes away what the largest cluster gives for
 # nothing.
+#
+# The two rows may tell different stories. A method whose line is low in the
+# upper row and not in the lower one has made large clusters, and has bought
+# its small drop with them. The intervals are over images, for given clusters;
+# that other validation images would have given other clusters is not in them.
+# The table shows what the method by confusion has built, at each number of
+# bits.
 
 # %%
 chosen = means[means["partition"] == cst.CONFUSION]
@@ -278,11 +337,12 @@ table(
 )
 
 # %% [markdown]
-# Read accuracy and accuracy above chance side by side. Average linkage is
-# greedy: a class whose name a broken network gives to everything attracts
-# one class after another, and a single large cluster grows while the rest
-# stay alone. Accuracy is then high because chance is. Which classes are
-# they? Here is the first network in the fewest bits.
+# Read accuracy and accuracy above chance side by side, and *chance* before
+# both. Average linkage is greedy. A class whose name a broken network gives to
+# everything can attract one class after another, and a single large cluster
+# grows while the rest stay alone. Where that happens, accuracy is high because
+# chance is. Which classes are they? Here is the first network in the fewest
+# bits.
 
 # %%
 few = min(bits)
@@ -290,6 +350,11 @@ splits_of = inputs[first][0]["splits"]
 rough = cst.rounded(cases[first].network, few, **ci.GRID)
 logits = cst.answers(rough, splits_of)["validation"]
 classes = splits_of.validation.num_classes
+
+# %% [markdown]
+# Confusions are counted on validation images, as for the clusters that were
+# tested. Tones show shares of a row, without the diagonal, so that right
+# answers do not outshine the mistakes.
 
 # %%
 answered = np.eye(classes)[logits.argmax(axis=1)]
@@ -308,12 +373,23 @@ show(
 )
 
 # %% [markdown]
+# There are two patterns to tell apart. Bright squares along the diagonal,
+# inside of the boxes, are mutual confusions of classes that look alike: here
+# clusters mean something. A bright column is a bias, one answer for
+# everything, as in the histograms of {ref}`chapter 7
+# <ch-data-free-quantizers>`. Clusters cannot repair a bias; they can only hide
+# it in a large group. A correction of biases, or a scale for each channel, may
+# get at its cause.
+#
 # ### Against chance
 #
 # The test of the proposal: do clusters found in confusions lose less than
 # random ones? $p$ is the share of random partitions that lose as little; with
 # few draws it cannot be small. The last two columns say how much of the
 # original network's information about the clusters is left, in per cent.
+#
+# Compare *drop* with *random_drop*, and *information* with
+# *random_information*. The two pairs ask the same question in two currencies.
 
 # %%
 against = ct.by_network(tested, ct.against_random)
@@ -321,10 +397,12 @@ against = against[against["rule"] == "argmax"].drop(columns=["rule", "draws"])
 table(against, "Clusters by confusion and at random.", 2)
 
 # %% [markdown]
-# The drop favours large clusters, and a small $p$ is no surprise: clusters
-# made of a network's mistakes forgive those mistakes. The question that
-# counts for use is the other one, whether answers still tell as much as
-# before.
+# Random clusters have the sizes of those by confusion, so size alone explains
+# no difference here.
+#
+# Even so, a small $p$ would be no surprise: clusters made of a network's
+# mistakes forgive those mistakes. The question that counts for use is the
+# other one, whether answers still tell as much as before.
 #
 # ### The limit of bits
 #
@@ -332,11 +410,21 @@ table(against, "Clusters by confusion and at random.", 2)
 # to narrow. A dash means that even the widest grid costs more. *sure* is
 # true where the intervals agree, at the limit and one width below. For random
 # clusters limits are medians over the draws.
+#
+# The first table has a line for each partition; classes, each a cluster of its
+# own, are the line to compare with. The column above chance uses the same rule
+# on accuracy above chance.
 
 # %%
 limits = ct.by_network(tested, ct.limit_table)
 limits = limits[limits["rule"] == "argmax"].drop(columns="rule")
 table(limits, "Limits of bits by partition.", 1, name="limits")
+
+# %% [markdown]
+# Limits come in whole bits, and only those that were tried. A limit that is
+# one bit lower may rest on a few images at one width; *sure* says whether it
+# does. The second table puts the three readings of the claim beside each
+# other.
 
 # %%
 judged = ct.by_network(tested, ct.verdicts)
@@ -347,6 +435,13 @@ table(judged, "Do clusters push the limit down?", 1, name="cluster-limits")
 # so for accuracy above chance. *Against random* asks whether random clusters
 # have a higher limit than those by confusion.
 #
+# If the first holds and the last does not, merging helps and the choice does
+# not matter. If the second fails, the limit fell because the task became
+# easier for anybody. A lower limit is worth something in use if the clusters
+# were wanted anyway, and if the answers still tell enough; otherwise a network
+# with fewer classes from the start would be the better opponent ({ref}`chapter
+# 9 <ch-label-aware-precision>` cuts the classifier to the classes of a task).
+#
 # ### Trained on clusters
 #
 # The proposal may mean more: train the network to name clusters, then
@@ -354,6 +449,12 @@ table(judged, "Do clusters push the limit down?", 1, name="cluster-limits")
 # with classes, and trains a third one on random clusters. Either all layers
 # are trained, or the last one alone (`retrain_layers`). Every network is
 # compared with itself in full precision.
+#
+# Why might it help? A network that no longer has to tell cats from dogs may
+# move both away from all others, and so gain distance from the borders that
+# matter. Rounding then needs larger errors to push an image across. Whether so
+# short a training gets there is open; the same number of steps for all keeps
+# the comparison fair.
 
 # %%
 shared, key = inputs[first]
@@ -362,6 +463,12 @@ cells = ci.retrained_cells(count, few, *budget)
 given = {"shared": shared, "key": key, "code": cst.CODE}
 found = sweep("10_retrained", cst.retrained_rows, cells, **given)
 trained = ct.drop_table(found)
+
+# %% [markdown]
+# The claim is about the *drop* of the network that was trained on clusters,
+# against the drop of its sister that went on with classes, both scored on the
+# same clusters. *original* is each network's own accuracy in full precision;
+# training may raise it, and that is no robustness against rounding.
 
 # %%
 columns = ["partition", "target", "layers", "bits_tested"]
@@ -376,6 +483,14 @@ table(
 )
 
 # %% [markdown]
+# Overlapping intervals settle nothing either way: the two networks answer the
+# same images, and these intervals do not use that. What can be read off is the
+# size of an effect, and whether random clusters show the same one.
+#
+# What to keep of this part: a task with fewer answers is easier, before and
+# after rounding. A claim that few bits *suffice* for it needs a control with
+# equally few answers.
+#
 # ## Sizes of files
 #
 # The poster's third table compresses networks in six bits by gzip and 7-Zip.
@@ -395,6 +510,10 @@ table(
 #
 # Eight codes of two bits, half of them zero. The four levels ask for one,
 # two, three and three bits.
+#
+# A level that makes up a share $p$ of all codes deserves $-\log_2 p$ bits: the
+# rarer, the longer. Huffman's code {cite:p}`huffman1952method` gives these
+# lengths exactly where the shares are powers of a half, as here.
 
 # %%
 codes = np.array([0, 0, 0, 0, 1, 1, 2, 3], dtype=np.uint8)
@@ -407,6 +526,9 @@ Markdown(f"{H:.2f} bits a code instead of two.")
 # A coder reads bytes. Codes of six bits, packed one after the other, lie
 # across bytes: equal codes no longer look equal, and gzip sees less of the
 # frequencies. Gaussian weights in six bits, stored in both ways:
+#
+# What to look for: which of the two ways of storing comes nearer to the
+# entropy, and by how much. The codes are the same.
 
 # %%
 drawn_weights = np.random.default_rng(seed).normal(size=20_000)
@@ -428,6 +550,11 @@ shown = pd.Series(in_bits, name="bits a code").rename_axis("stored")
 table(shown.to_frame(), "The same codes, packed after or before gzip.", 2)
 
 # %% [markdown]
+# So the order of two steps matters, and a table that does not name it is hard
+# to compare with. Coding after packing throws away what the coder lives on. In
+# everything below codes are stored one a byte before a coder sees them;
+# *packed* is the size without any coder.
+#
 # ### Real sizes
 #
 # Networks of ImageNet have as many weights here as there. Where trained
@@ -438,6 +565,14 @@ table(shown.to_frame(), "The same codes, packed after or before gzip.", 2)
 # first rows of every layer are measured. There is one scale a layer, by the
 # largest weight. Scales, biases and names of layers are not counted: they
 # are the same for all coders.
+#
+# Why would entropy be below $b$ at all? The scale is set by the largest weight
+# of a layer, which in a large layer is far out. Most weights crowd into the
+# few levels in the middle. The farther out the largest weight, the emptier the
+# outer levels, and the lower the entropy: what a coder saves is, to a good
+# part, what the scale by the largest weight has wasted. This idea, after
+# pruning and with shared weights, is a step of Deep Compression
+# {cite:p}`han2015deep`.
 
 # %%
 cells = ss.size_cells(size_networks, size_bits, size_weights, seed)
@@ -445,6 +580,11 @@ key = {"files": sn.file_digests(cells)}
 given = {"key": key, "code": ss.CODE, "n_jobs": workers}
 size_rows = sweep("10_sizes", ss.size_rows, cells, **given)
 sizes_of.record_sizes(run, size_rows)
+
+# %% [markdown]
+# In the table, hold each coder against two bounds: *packed*, which anybody can
+# reach, and the entropy. The column *over* says how far the best one still is
+# above it.
 
 # %%
 in_files = sizes_of.bits_table(size_rows)
@@ -455,6 +595,12 @@ table(
     2,
     name="sizes",
 )
+
+# %% [markdown]
+# A negative *over* would mean that some coder found an order in the weights,
+# which the entropy of single codes knows nothing of. The figure shows the same
+# for the last network. Where lines of coders lie between dotted and dashed,
+# and whether they keep their order from left to right, is the thing to see.
 
 # %%
 largest = size_networks[-1]
@@ -470,17 +616,22 @@ show(
 )
 
 # %% [markdown]
-# Nothing gets far below the dashed line: weights have no order that a coder
-# could use. gzip and bz2 give each level a whole number of bits or search
-# for repetitions that are not there; xz and 7-Zip end in an arithmetic
-# coder, which follows frequencies closely, and come near the line. Four bits
-# are a special case: a byte holds two whole codes, gzip sees pairs of them,
-# and packing first can even help.
+# A line far below the dashed one would say that weights have an order that a
+# coder can use; a trained network gives little reason to expect it. Coders
+# differ by what they do after looking for repetitions. gzip and bz2 give each
+# level a whole number of bits, which wastes most where one level is very
+# frequent. xz and 7-Zip end in an arithmetic coder, which can spend fractions
+# of a bit and follows frequencies closely. Four bits are a special case: a
+# byte holds two whole codes, gzip sees pairs of them, and packing first can
+# even help.
 #
-# The curves of powers of two flatten: another bit adds levels close to zero
-# only, where few weights are left. A low entropy says that levels are used
-# unevenly. It does not say that they are good levels, and accuracy has the
-# last word. What is worth having is the gap between packing and entropy:
+# The curves of powers of two should flatten: another bit adds levels close to
+# zero only, where few weights are left. A low entropy says that levels are
+# used unevenly. It does not say that they are good levels, and accuracy has
+# the last word. What is worth having is the gap between packing and entropy:
+#
+# Look down the bits of one network: does the share that coding saves grow or
+# fall as bits get fewer?
 
 # %%
 saved = sizes_of.gain_by_bits(size_rows)
@@ -488,11 +639,21 @@ saved = saved.drop(columns="weights")
 table(saved, "What 7-Zip saves over packing (%), and what could be.", 1)
 
 # %% [markdown]
+# *possible* is what the entropy would allow; the distance from *saving* is
+# what the coder leaves. There is a catch for use on a device. A coded file has
+# to be decoded before the network runs, and then takes the room of packed
+# codes, or more, in memory. Coding saves storage and transfer; bits of the
+# grid save memory as well.
+#
 # ### The poster's third table
 #
 # Its megabytes do not compare with ours: its networks have another number of
 # weights than those of the same names. Bits a weight do. They are the size
 # of a file by that of the network in float32, times 32.
+#
+# In the figure a line is a network with a grid. Hollow marks are the poster's
+# coders, full ones ours. Compare the *distance* between gzip and 7-Zip in
+# both, more than the marks themselves.
 
 # %%
 beside = sizes_of.beside_poster(size_rows)
@@ -505,6 +666,11 @@ if len(beside):
         "Dot plot, one line a network and grid, marks for coders.",
         "poster-sizes",
     )
+
+# %% [markdown]
+# A file that needs as many bits a weight as its grid has was not compressed by
+# its coder. The next lines look for such files ({ref}`the errata
+# <erratum-poster-vgg-size>` look at the printed size of VGG-16).
 
 # %%
 printed = sizes_of.poster_bits()
@@ -541,6 +707,11 @@ Markdown(
 # class and a box in every cell of the image {cite:p}`redmon2016you`, without
 # anchors {cite:p}`tian2019fcos`. It has a backbone and two heads, and both
 # heads have exactly the same number of weights.
+#
+# Made scenes have two merits here: their true boxes are exact, and there are
+# as many as one wants. Their weakness is that they are far from real
+# photographs, so that numbers of average precision say nothing about those.
+# What carries over is the comparison of parts.
 
 # %%
 practice = generate_scenes(scenes, seed)
@@ -560,6 +731,10 @@ found = detector.detect(exam.images)
 #
 # Two objects and three boxes, of which the second is wrong. Up to a recall of
 # a half the precision is one, beyond it is two thirds.
+#
+# Why so roundabout a score? A detector may draw as many boxes as it likes, so
+# counting right ones is not enough, and a threshold on the score would be one
+# more thing to choose. Averaging over recalls looks at all thresholds at once.
 
 # %%
 thing, one = np.array([[10.0, 10, 20, 20]]), np.zeros(1, dtype=np.int64)
@@ -570,6 +745,10 @@ two = DetectionSet(
 boxes = np.vstack([thing, thing + 30])
 first_image = Detections(boxes, np.array([0.9, 0.8]), np.repeat(one, 2))
 second_image = Detections(thing, np.array([0.5]), one)
+
+# %% [markdown]
+# The recalls up to a half are one more than those beyond it, since zero is one
+# of them. Nothing more is in the formula.
 
 # %%
 scored = ap.match(two, [first_image, second_image]).precision()
@@ -582,6 +761,10 @@ assert np.isclose(scored["AP"], (51 * 1 + 50 * 2 / 3) / 101)
 # detections on scenes that were not trained on. Intervals come from drawing
 # these scenes anew many times, in the same way for the rounded and for the
 # original detector.
+#
+# A whole scene is drawn or not, because objects of a scene are judged
+# together. Drawing the same scenes for both detectors is what makes the drop
+# paired.
 
 # %%
 cells = det.detection_cells(detector_bits, bootstrap_draws, seed)
@@ -589,6 +772,11 @@ given = {"code": det.CODE, "n_jobs": workers}
 given["shared"] = {"detector": detector, "scenes": exam}
 given["key"] = {"detector": digest(detector), "scenes": digest(exam.images)}
 parts_rows = sweep("10_detection", det.detection_row, cells, **given)
+
+# %% [markdown]
+# In the figure each line is a part that is rounded while the rest stays in
+# full precision. Compare the lines of the two heads within a panel, and then
+# the same two lines between panels.
 
 # %%
 show(
@@ -599,6 +787,13 @@ show(
     "detection-parts",
 )
 
+# %% [markdown]
+# Where a drop has an interval that reaches zero, these scenes do not show a
+# loss. The detector was trained once, so the intervals are over scenes alone;
+# another training might order the parts differently. In the table the last
+# column has the price: what rounding that part saves of the file. A part that
+# costs little and saves little is no bargain.
+
 # %%
 precision = dtab.precision_table(parts_rows)
 ct.record_lines(run, "detection_drop", precision, ["set_up", "bits"])
@@ -606,8 +801,9 @@ shown = precision.drop(columns="n")
 table(shown, "AP, what is lost (points), and file size saved (%).", 1)
 
 # %% [markdown]
-# What does a broken box head look like? One scale for the whole layer makes
-# it plain: objects are found and rightly named, by boxes that do not fit.
+# What does a broken box head look like? One scale for the whole layer should
+# make it plain. The class head is untouched, so objects can still be found and
+# rightly named, but boxes need not fit any more.
 
 # %%
 broken = fold_sequences(detector)
@@ -623,6 +819,12 @@ show(
 )
 
 # %% [markdown]
+# Compare each full-precision scene with the one below it: are boxes missing,
+# or displaced, or of the wrong size? Numbers of the box head are sizes on a
+# logarithmic scale and offsets, so a common error can make all boxes too large
+# or too small in the same way. A few scenes are an illustration; the tables
+# decide.
+#
 # ### Is regression harder?
 #
 # Same number of weights, same bits, same inputs: what remains is the task,
@@ -643,7 +845,18 @@ for metric in ("AP", "AP50"):
 # a small error of a logit changes nothing; an error of an offset is seen in
 # full.
 #
+# This is also why detectors can look robust by the milder score and broken by
+# the stricter one. A statement on regression in few bits has to say which
+# score it is about. The argument on logits has its own limit: with many
+# classes, or classes that look alike, a small error of a logit does change
+# answers, and a class head of this size on photographs may be the more
+# delicate one.
+#
 # ### The poster's detectors
+#
+# The poster's own rows come first. Its printed losses mix proportions with
+# points ({ref}`erratum <erratum-poster-loss>`), so *lost* is computed from its
+# scores.
 
 # %%
 table(dtab.poster_rows(), "The poster's detectors; *lost* in points.", 2)
@@ -653,6 +866,9 @@ table(dtab.poster_rows(), "The poster's detectors; *lost* in points.", 2)
 # part; our *later half* spares the first layers, as its conclusion
 # recommends. With photographs of COCO in `coco_dir`, and torchvision's
 # weights, the same cells run on SSDLite with MobileNetV3.
+#
+# What such a run would add are pretrained weights, many classes and real
+# backgrounds. What it cannot have are heads of equal size.
 
 # %%
 if coco_dir:
@@ -688,8 +904,15 @@ Markdown(
     "is saved is saved by frequencies, and nearly all of it."
 )
 
+# %% [markdown]
+# Last, the claims on detectors. They are judged on the made scenes.
+
 # %%
 table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
+
+# %% [markdown]
+# If there is a reference run with these parameters, its rows follow beside
+# this one's.
 
 # %%
 run.save()
@@ -699,6 +922,19 @@ if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
+# ## What to keep
+#
+# - Accuracy on merged classes rises by itself. Compare with chance, with what
+#   answers still tell, and with random merges of the same sizes.
+# - Clusters made from mistakes forgive these mistakes. Find them on other
+#   images than those that score them, and ask whether anybody wants them.
+# - Entropy says how small a file of codes can get before any coder is tried.
+#   Codes that are packed across bytes hide their frequencies from a coder.
+# - Coding lives on levels that are used unevenly. It saves storage, not
+#   memory.
+# - How hard regression is in few bits depends on how exact the boxes must be.
+#   Score strictly and mildly, and say which.
+#
 # ## Exercises
 #
 # ```{exercise}
