@@ -232,10 +232,10 @@ table(shown, "The weights, and where each quantizer puts them.", 2)
 # %% [markdown]
 # Compare a large weight with a small one along the columns. A uniform grid
 # makes errors of the same size everywhere, at most half a step. Powers of two
-# make errors in proportion to the weight: tiny ones near zero, coarse ones far
-# out. Which is better depends on what the errors do later. The damage to a
-# layer's output is a sum of errors times inputs, and there the size of an
-# error counts, not its proportion.
+# make errors in proportion to the weight, as far down as their levels reach:
+# small ones near zero, coarse ones far out. Which is better depends on what
+# the errors do later. The damage to a layer's output is a sum of errors times
+# inputs, and there the size of an error counts, not its proportion.
 #
 # ## What rounding does to the weights
 #
@@ -289,11 +289,11 @@ show(
 # Read a panel from left to right: the box in full precision, then one for each
 # quantizer. The widest channel is the easy case, for the scale was made for
 # it. The narrow channels are the test. A uniform grid has the same step for
-# all channels, so a channel narrower than a step has nothing but zero left.
-# Powers of two have levels at every order of size down to their smallest, and
-# a narrow channel still finds some of them. This is what lies behind the
-# poster's remark about ranges. Four channels of one layer are an illustration
-# and no more.
+# all channels, so a channel whose weights all lie within half a step of zero
+# has nothing else left. Powers of two have levels at every order of size down
+# to their smallest, and a narrow channel may still find some of them. This is
+# what lies behind the poster's remark about ranges. Four channels of one layer
+# are an illustration and no more.
 #
 # Now all layers, and both kinds of scales. The question: does the picture hold
 # for all channels, and what is left of it when every channel has a scale of
@@ -368,8 +368,8 @@ table(
 # mean <erratum-poster-mean>`. It is no law of uniform grids.
 #
 # What to keep: a shifted mean matters more than its size suggests. Errors of
-# single weights average out over the inputs of a layer, a common shift does
-# not.
+# single weights average out over the inputs of a layer. A common shift does
+# not, as inputs behind a ReLU are never negative.
 #
 # ## The networks
 #
@@ -423,7 +423,7 @@ whole = lost[lost["subset"] == st.ALL]
 # dotted line, whether the upper and the lower row of panels differ more than
 # the curves within a panel, and whether the order of quantizers is the same in
 # all columns. An order that changes from network to network is no property of
-# the quantizer.
+# the quantizer alone.
 
 # %%
 before = st.all_classes(originals).set_index("network")
@@ -487,8 +487,9 @@ choices = pd.DataFrame({"channel less tensor": by_scale.mean(axis=1)})
 choices["best less worst quantizer"] = np.mean(spread, axis=0)
 
 # %% [markdown]
-# One line of the table is a network at one number of bits. Lines of many bits
-# should be near zero in both columns, for there is nothing to gain.
+# One line of the table is a network at one number of bits. Where every
+# combination loses next to nothing, both columns are near zero: there is
+# nothing to gain.
 
 # %%
 choices = choices.reset_index()
@@ -504,9 +505,9 @@ table(choices, "What each choice moves (points).", 1, name="choices")
 # for a scale that is wrong. The more the ranges differ, the stronger the
 # effect; a network with depthwise convolutions, whose channels have few
 # weights each, is known as a hard case {cite:p}`nagel2019data`. The price is
-# small, a scale for each channel in place of one for each layer, and most
-# hardware can do it. So a comparison of quantizers that does not say how many
-# scales there are cannot be repeated.
+# small, a scale for each channel in place of one for each layer, and such a
+# scale can be applied to the output of the channel, once. So a comparison of
+# quantizers that does not say how many scales there are cannot be repeated.
 #
 # ### The poster's rows
 #
@@ -537,10 +538,10 @@ table(ours, "The poster's table 1 (accuracy, drop in points), and ours.")
 #
 # The trade behind it: clipping makes a few errors, of the largest weights,
 # much larger, and all others smaller. With many bits the steps are fine
-# anyway, and clipping only harms. With few bits steps are coarse, most weights
-# sit far below the largest, and clipping can pay. So the answer may well turn
-# with the number of bits, and one from eight bits must not be carried over to
-# three.
+# anyway, and there is little for clipping to win. With few bits steps are
+# coarse, most weights sit far below the largest, and clipping can pay. So the
+# answer may well turn with the number of bits, and one from eight bits must
+# not be carried over to three.
 
 # %%
 closer = partial(st.scheme_cells, labels, few_bits)
@@ -633,8 +634,8 @@ Markdown(
 # Now the question that counts: does it help? Three versions of each network,
 # with the same rounded weights and other biases: as they were, corrected with
 # the means from batch normalisation, and with means measured on images. The
-# last one is not data-free. It is there as the most that knowing the means can
-# bring, up to the noise of its images.
+# last one is not data-free. It stands for what knowing the means can bring, up
+# to the noise of its images.
 
 # %%
 cells = closer(quantizers, both, correction="batch norm")
@@ -776,11 +777,11 @@ show(
 )
 
 # %% [markdown]
-# A network that loses its way does not guess evenly. Rounding shifts the
+# A network that loses its way need not guess evenly. Rounding shifts the
 # logits, each by an amount that is partly the same for all images; the class
 # with the luckiest shift wins wherever an image is unclear. So bias and loss
-# of accuracy go together. But even a network in full precision has a histogram
-# that is not quite flat, and a finite number of images makes any two
+# of accuracy can go together. But even a network in full precision has a
+# histogram that is not quite flat, and a finite number of images makes any two
 # histograms differ.
 #
 # Could that be chance? Chi-square compares two histograms. Its usual law takes
@@ -809,7 +810,7 @@ dft.record_columns(run, bias, metrics, ["network", "granularity", "bits"])
 # *changed* is the share of images whose answer changed at all. Where it is
 # large and the histogram is still even, answers were shuffled among classes
 # without a preference; where both move, the network leans to some. Bias of
-# this kind is of interest for two reasons. It can be undone in part by
+# this kind is of interest for two reasons. It may be undone in part by
 # correcting biases, as above. And it hurts those users most whose classes are
 # the ones that vanish, which a mean accuracy does not show. {ref}`Chapter 10
 # <ch-class-clustering>` looks at which classes are confused with which, and at
@@ -1016,8 +1017,7 @@ show(
 # A drop below zero is no mistake: rounding one layer may turn a few wrong
 # answers into right ones by chance. It shows the size of the noise. The table
 # names the highest peaks, with their shares of the weights. The highest of
-# many noisy values is always somewhat too high, so do not read its order too
-# closely.
+# many noisy values tends to be too high, so do not read its order too closely.
 
 # %%
 table(
@@ -1140,9 +1140,9 @@ Markdown(f"Weights of a layer: 0 and $\\pm 2^e$, $e$ in {exponents.tolist()}.")
 
 # %% [markdown]
 # Every cell trains one network. Each grid starts from the same weights, sees
-# the same images in the same order, and takes as many steps; the last list is
-# the control without any grid. It is a comparison under equal means, short
-# ones where `epochs` is small, and not the best that training can do.
+# the same images in the same order, and takes as many steps; the cells added
+# last are the control without any grid. It is a comparison under equal means,
+# short ones where `epochs` is small, and not the best that training can do.
 
 # %%
 train_cells = cell_grid(
@@ -1214,10 +1214,10 @@ for line in against.to_dict("records"):
 
 # %% [markdown]
 # What to keep of powers of two: they were made for cheap multiplication, not
-# for small errors. Their levels are dense where weights are small, and a
-# network hardly needs exact small weights. Whether a shift is cheaper than a
-# multiplication in few bits depends on the hardware, which this chapter does
-# not measure.
+# for small errors. Their levels are dense where weights are small, and that
+# helps little where the errors of large weights dominate. Whether a shift is
+# cheaper than a multiplication in few bits depends on the hardware, which this
+# chapter does not measure.
 #
 # ## Verdicts on quantizers
 #
@@ -1247,11 +1247,11 @@ if len(comparison):
 # %% [markdown]
 # ## What to keep
 #
-# - First give each channel its own scale, then think about the shape of the
-#   levels.
+# - Say how many scales there are before comparing the shapes of levels. No
+#   shape makes up for a scale that does not fit.
 # - A quantizer can keep the range, the mean or the squared error of weights.
 #   None of these is the accuracy of a network.
-# - What an average input is worth can be known without images, as far as batch
+# - The mean input of a layer can be known without images, as far as batch
 #   normalisation kept it. It repairs the mean of an error and nothing else.
 # - A limit of bits belongs to a network, data, a tolerance and a number of
 #   test images. Say all four.

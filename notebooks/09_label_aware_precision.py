@@ -190,7 +190,8 @@ tried, fewest = task.layers[len(task.layers) // 2], min(layer_choices)
 # The rest is a copy of the network, two passes, and the formula above.
 #
 # Restricting the logits to the subset's classes comes *before* the softmax.
-# This is the only place where the labels enter the price.
+# Besides the choice of images, this is the only place where the classes enter
+# the price.
 
 # %%
 other = copy.deepcopy(task.network)
@@ -229,8 +230,8 @@ table(wide, caption, 5, name="prices")
 
 # %% [markdown]
 # A very small price may come out out of order, more bits dearer than fewer.
-# With few images that is chance, and it does no harm: the choice below takes
-# prices as they are, and such differences are tiny beside others.
+# With few images that is chance. The choice below takes prices as they are,
+# and this does little harm as long as such differences are tiny beside others.
 #
 # A bit more costs memory in proportion to the layer's weights; what it saves
 # has little to do with them. Compare the first layers, which are small, with
@@ -335,14 +336,13 @@ Markdown(sr.agreement_text(agreement))
 # | components | change of the number of principal components times $\lVert \Delta W \rVert^2$ | outputs of the layers |
 # | shrinking | size of the next layer's output by that of the layer before, at most one, times $\lVert \Delta W \rVert^2$ | nothing |
 #
-# The table goes from what looks at the answers to what looks at weights only.
 # Output error, weight error, fisher and trace follow from one idea: write the
 # loss as a series in the change of the weights. At a trained network the first
 # term is nearly zero, so the second one is left, and these kinds differ in
 # what they put in place of its matrix: the full one, its diagonal, its trace,
 # or a constant. The more is left out, the cheaper the price, and the more must
 # be believed. All of them take errors to be small, which at very few bits they
-# are not.
+# need not be.
 #
 # Divergence and output error take the weights that the template's solver would
 # store. The others weigh every weight by itself, and a solver that corrects
@@ -518,7 +518,7 @@ assert np.array_equal(choose(cost, size, budget), best)
 
 # %% [markdown]
 # The table lists the cheapest choices that fit. Compare the first line with
-# the second: often they differ in one layer, and hardly in price.
+# the second: in how many layers do they differ, and by how much in price?
 
 # %%
 shown = pd.DataFrame(np.array(levels)[choices[fits]], columns=three)
@@ -538,8 +538,9 @@ table(shown, caption, 6, name="three-layers")
 # unused.)
 #
 # How flat the top of the list is matters in practice. If many choices are
-# nearly as cheap as the best one, errors of the prices are harmless, and so is
-# a simpler way to choose. If the best one stands alone, they are not.
+# nearly as cheap as the best one, small errors of the prices do little harm,
+# and neither does a simpler way to choose. If the best one stands alone, both
+# matter.
 
 # %%
 front, lengths = [(0, 0.0)], []
@@ -555,7 +556,8 @@ assert np.isclose(front[-1][1], total_cost[fits].min())
 # %% [markdown]
 # Why does a front stay short while choices multiply? Most partial choices are
 # beaten by another that is both smaller and cheaper. Prices need not fall
-# evenly with the bits for this to be exact; a greedy method does need that.
+# evenly with the bits for this to be exact; a greedy method needs that at
+# least.
 
 # %%
 Markdown(
@@ -575,8 +577,9 @@ Markdown(
 #
 # In the figure each line is a search, and falls whenever it finds a better
 # plan. The dotted line is the exact plan. A search that crosses it has found
-# interactions between layers that adding up cannot see. Look at where: before
-# or after the vertical line, at which both have cost the same?
+# what adding up cannot see: interactions between layers, or a fit to these
+# very images. Look at where: before or after the vertical line, at which both
+# have cost the same?
 
 # %%
 tries = len(task.layers) * len(layer_choices)
@@ -730,8 +733,9 @@ settings = TaskSettings(
 )
 
 # %% [markdown]
-# Read the table as a list of questions. Each line will be answered by a
-# difference of two networks that differ in this line alone.
+# Read the table as a list of questions. Those that `ablated` names will be
+# answered, each by a difference of two networks that differ in this line
+# alone.
 
 # %%
 switches = tr.switch_table(settings)
@@ -832,7 +836,7 @@ show(
 # they are what the measured plans have to beat. In the measured plans look for
 # the layers that stand out. Small layers, and those at a narrow place, such as
 # the first convolution, the shortcuts and the classifier, are where bits are
-# cheap for what they may save. The wide late layers are where they can be
+# cheap for what they may save. The wide late layers are where they may be
 # taken from. Whether the two lowest rows differ is the question of this
 # chapter in one glance.
 #
@@ -888,7 +892,7 @@ show(
 )
 
 # %% [markdown]
-# Means of a few tasks say little: tasks differ more from each other than
+# Means of a few tasks say little: tasks can differ more from each other than
 # plans do. But every plan was tried on the same tasks, so differences can be
 # taken task by task. Their interval is Student's, over tasks; the p-value
 # comes from flipping signs, after Holm. A gain on each single task may be

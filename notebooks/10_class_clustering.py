@@ -422,9 +422,9 @@ table(limits, "Limits of bits by partition.", 1, name="limits")
 
 # %% [markdown]
 # Limits come in whole bits, and only those that were tried. A limit that is
-# one bit lower may rest on a few images at one width; *sure* says whether it
-# does. The second table puts the three readings of the claim beside each
-# other.
+# one bit lower may rest on a few images at one width; *sure* says whether the
+# intervals leave room for that. The second table puts the three readings of
+# the claim beside each other.
 
 # %%
 judged = ct.by_network(tested, ct.verdicts)
@@ -452,9 +452,9 @@ table(judged, "Do clusters push the limit down?", 1, name="cluster-limits")
 #
 # Why might it help? A network that no longer has to tell cats from dogs may
 # move both away from all others, and so gain distance from the borders that
-# matter. Rounding then needs larger errors to push an image across. Whether so
-# short a training gets there is open; the same number of steps for all keeps
-# the comparison fair.
+# matter. Rounding then needs larger errors to push an image across. Whether
+# `retrain_steps` are enough for that is part of the question; the same number
+# of steps for all keeps the comparison fair.
 
 # %%
 shared, key = inputs[first]
@@ -711,7 +711,7 @@ Markdown(
 # Made scenes have two merits here: their true boxes are exact, and there are
 # as many as one wants. Their weakness is that they are far from real
 # photographs, so that numbers of average precision say nothing about those.
-# What carries over is the comparison of parts.
+# What may carry over is the comparison of parts.
 
 # %%
 practice = generate_scenes(scenes, seed)
