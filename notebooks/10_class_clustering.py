@@ -899,9 +899,8 @@ smaller = int((wide["7-Zip"] < wide["gzip"]).sum())
 over = wide["over"].agg(["min", "max"])
 Markdown(
     f"At {max(size_bits)} bits, 7-Zip's file is smaller than gzip's in "
-    f"{smaller} of {len(wide)} cases, as in the poster. The best coder is "
-    f"{over['min']:.1f} to {over['max']:.1f} per cent above the entropy: what "
-    "is saved is saved by frequencies, and nearly all of it."
+    f"{smaller} of {len(wide)} cases (in the poster: in all). The best coder "
+    f"is {over['min']:.1f} to {over['max']:.1f} per cent above the entropy."
 )
 
 # %% [markdown]
