@@ -8,6 +8,8 @@ import itertools
 import json
 import math
 import random
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,9 @@ if TYPE_CHECKING:  # worker processes start faster without
 Cell = dict[str, Any]
 CellFunction = Callable[..., Mapping[str, Any] | Sequence[Mapping[str, Any]]]
 
+# The random state and the number of threads are the process's: its cells
+# take turns, whoever runs them.
+_TURN = threading.RLock()
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -51,10 +56,11 @@ class SweepError(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What came of a cell: its rows, or its error."""
+    """What came of a cell: its rows and seconds, or its error."""
 
     number: int
     rows: str = ""  # JSON
+    seconds: float = 0.0  # of one worker
     error: str = ""
     traceback: str = ""
 
@@ -186,12 +192,14 @@ def run_cell(
 ) -> Outcome:
     """Compute one cell; in this process or in a worker."""
     seed = hashlib.sha256(canonical_json(cell).encode()).digest()[:4]
+    started = time.perf_counter()
     try:
-        with _pinned(int.from_bytes(seed)):
+        with _TURN, _pinned(int.from_bytes(seed)):
             found = function(**cell, **load_shared(folder))
             rows = list(_as_list(found))
         text = json.dumps([_row(cell, row) for row in rows])
     except (Exception, SystemExit) as error:  # noqa: BLE001
         name = f"{type(error).__name__}: {error}"
-        return Outcome(number, "", name, traceback.format_exc())
-    return Outcome(number, text)
+        details = traceback.format_exc()
+        return Outcome(number, error=name, traceback=details)
+    return Outcome(number, text, time.perf_counter() - started)

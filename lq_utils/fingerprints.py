@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dis
 import hashlib
 import inspect
+import textwrap
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any
@@ -14,6 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from lq_utils.cache import canonical_json
+
+_DOCUMENTED = (
+    ast.Module,
+    ast.ClassDef,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+)
 
 
 class FingerprintError(ValueError):
@@ -49,6 +58,31 @@ def digest(value: np.ndarray | Tensor | nn.Module) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]
+
+
+def source_state(text: str) -> str:
+    """Python source as far as it decides anything, for keys.
+
+    Comments, docstrings and layout are left out, so that correcting a
+    sentence does not throw away hours of work.
+
+    Raises SyntaxError for what is no Python on its own.
+    Introduced in chapter 3.
+    """
+    tree = ast.parse(textwrap.dedent(text))
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED):
+            documented = ast.get_docstring(node, clean=False) is not None
+            node.body = node.body[documented:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _source(part: Any) -> str:
+    text = inspect.getsource(part)
+    try:
+        return source_state(text)
+    except SyntaxError:  # a lambda amid an expression: as it stands
+        return text
 
 
 def _names(code: CodeType) -> set[str]:
@@ -104,9 +138,9 @@ def _constants(function: Callable[..., Any], strict: bool) -> dict[str, Any]:
 def code_state(
     function: Callable[..., Any], strict: bool = False
 ) -> dict[str, Any]:
-    """What decides about a function: source text and constants.
+    """What decides about a function: source and constants.
 
-    The constants are the plain values it reads from its module or
+    The source counts without its comments and docstrings. The constants are the plain values it reads from its module or
     notebook, and its defaults. Functions it calls are not followed.
     ``strict`` refuses what it reads from outside and cannot be written
     down: models, arrays, variables of an enclosing function.
@@ -118,7 +152,7 @@ def code_state(
     """
     plain = inspect.unwrap(function)
     try:
-        source = inspect.getsource(plain)
+        source = _source(plain)
     except (OSError, TypeError) as error:
         raise FingerprintError(
             f"no source code found for {function!r}; use a function "

@@ -7,10 +7,10 @@ normalisation for every data set, so that weights and images never mismatch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models as tv
 
 from lq_utils.quantnet import QuantNet
 from lq_utils.registry import Registry
@@ -136,7 +136,14 @@ def _resnet56(num_classes: int) -> nn.Module:
     return CifarResNet(56, num_classes)
 
 
-def _small_stem(network: tv.ResNet) -> nn.Module:
+def _torchvision() -> Any:
+    """torchvision's models, imported late: it takes seconds."""
+    from torchvision import models
+
+    return models
+
+
+def _small_stem(network: Any) -> nn.Module:
     """3x3 stride-1 stem without pooling: 32x32 images keep their detail."""
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out")
@@ -146,12 +153,12 @@ def _small_stem(network: tv.ResNet) -> nn.Module:
 
 @register_model("resnet18")
 def _resnet18(num_classes: int) -> nn.Module:
-    return _small_stem(tv.resnet18(num_classes=num_classes))
+    return _small_stem(_torchvision().resnet18(num_classes=num_classes))
 
 
 @register_model("resnet50")
 def _resnet50(num_classes: int) -> nn.Module:
-    return _small_stem(tv.resnet50(num_classes=num_classes))
+    return _small_stem(_torchvision().resnet50(num_classes=num_classes))
 
 
 # (expansion, channels, repeats, stride): two strides fewer than ImageNet's.
@@ -168,7 +175,7 @@ MOBILENET_STAGES = [
 
 @register_model("mobilenetv2_x0_5")
 def _mobilenetv2_x0_5(num_classes: int) -> nn.Module:
-    network = tv.MobileNetV2(
+    network = _torchvision().MobileNetV2(
         num_classes=num_classes,
         width_mult=0.5,
         inverted_residual_setting=MOBILENET_STAGES,
@@ -179,7 +186,7 @@ def _mobilenetv2_x0_5(num_classes: int) -> nn.Module:
 
 @register_model("vgg16")
 def _vgg16(num_classes: int) -> nn.Module:
-    network = tv.vgg16(num_classes=num_classes)
+    network = _torchvision().vgg16(num_classes=num_classes)
     network.avgpool = nn.AdaptiveAvgPool2d(1)
     network.classifier[0] = nn.Linear(512, 4096)
     return network
@@ -187,7 +194,7 @@ def _vgg16(num_classes: int) -> nn.Module:
 
 @register_model("alexnet")
 def _alexnet(num_classes: int) -> nn.Module:
-    network = tv.alexnet(num_classes=num_classes)
+    network = _torchvision().alexnet(num_classes=num_classes)
     network.features[0] = nn.Conv2d(3, 64, 3, 1, 1)
     network.avgpool = nn.AdaptiveAvgPool2d(3)
     network.classifier[1] = nn.Linear(256 * 9, 4096)
@@ -196,7 +203,7 @@ def _alexnet(num_classes: int) -> nn.Module:
 
 @register_model("densenet121")
 def _densenet121(num_classes: int) -> nn.Module:
-    network = tv.densenet121(num_classes=num_classes)
+    network = _torchvision().densenet121(num_classes=num_classes)
     network.features.conv0 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     network.features.pool0 = nn.Identity()
     return network
@@ -204,7 +211,7 @@ def _densenet121(num_classes: int) -> nn.Module:
 
 @register_model("efficientnet_b0")
 def _efficientnet_b0(num_classes: int) -> nn.Module:
-    network = tv.efficientnet_b0(num_classes=num_classes)
+    network = _torchvision().efficientnet_b0(num_classes=num_classes)
     network.features[0][0].stride = (1, 1)
     return network
 
@@ -212,7 +219,7 @@ def _efficientnet_b0(num_classes: int) -> nn.Module:
 @register_model("vit_b_16")
 def _vit_b_16(num_classes: int) -> nn.Module:
     # Patches of 4x4 give 64 tokens on a 32x32 image.
-    return tv.VisionTransformer(
+    return _torchvision().VisionTransformer(
         image_size=32,
         patch_size=4,
         num_layers=12,

@@ -42,6 +42,11 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     add("-y", "--parameters_yaml", **text, metavar="YAML", help="YAML text")
     add("--list-params", action="store_true", help="list them, run nothing")
     add("--output", type=Path, help="copy the executed notebook to this file")
+    add(
+        "--keep-cells",
+        action="store_true",
+        help="also write finished cells to data/results/cells, to commit",
+    )
     add("--force", action="store_true", help="'all' skips nothing")
     add(
         "--progress-bar",

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "data" / "results"
 PUBLISHED = ROOT / "data" / "published"
 WEIGHTS = ROOT / "data" / "weights"
+KEEP_CELLS = "LQ_KEEP_CELLS"
 
 
 def _folder(variable: str, default: Path) -> Path:
@@ -41,6 +42,16 @@ def results_dir() -> Path:
     Introduced in chapter 1.
     """
     return _folder("LQ_RESULTS_DIR", ROOT / "_build" / "results")
+
+
+def keeping_cells() -> bool:
+    """Whether sweeps also write finished cells into ``data/results/cells``.
+
+    ``python -m lq_utils run --keep-cells`` sets ``$LQ_KEEP_CELLS``.
+
+    Introduced in chapter 3.
+    """
+    return bool(os.environ.get(KEEP_CELLS))
 
 
 @contextmanager

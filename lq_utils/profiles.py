@@ -131,13 +131,22 @@ def is_place(name: str) -> bool:
     return name.endswith("_dir")
 
 
+def decides_rows(name: str) -> bool:
+    """Whether rows depend on a parameter: not on where files lie, nor on
+    who computes.
+
+    Introduced in chapter 1.
+    """
+    return not is_place(name) and name != "workers"
+
+
 def honest_profile(chapter: str, parameters: Mapping[str, Any]) -> str:
     """The profile that these values are, or ``"custom"``.
 
     Values that differ from what the declared profile says make it
-    custom, and a line is printed; where files lie does not count. A
-    notebook that is no chapter here (a copy under another name) is custom
-    too.
+    custom, and a line is printed; where files lie and how many workers
+    there are does not count. A notebook that is no chapter here (a copy
+    under another name) is custom too.
 
     Introduced in chapter 1.
     """
@@ -148,7 +157,7 @@ def honest_profile(chapter: str, parameters: Mapping[str, Any]) -> str:
     others = [
         name
         for name, value in expected.items()
-        if parameters.get(name) != value and not is_place(name)
+        if parameters.get(name) != value and decides_rows(name)
     ]
     if not others:
         return declared

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 import time
@@ -27,12 +28,12 @@ from lq_utils.freshness import (
     write_timing,
 )
 from lq_utils.parameters import check_values, read_parameters
-from lq_utils.paths import results_dir
+from lq_utils.paths import KEEP_CELLS, results_dir
 from lq_utils.profiles import (
     CUSTOM,
     chapters,
+    decides_rows,
     find_chapter,
-    is_place,
     profile_values,
     source_path,
 )
@@ -75,7 +76,8 @@ def make_plan(
     """Parameters of a run: defaults, then profile, then ``given``.
 
     Values that differ from the profile's make the run ``"custom"``; where
-    files lie does not count. Raises ``ParameterError`` for unknown names and values out of range,
+    files lie and how many workers there are does not count. Raises
+    ``ParameterError`` for unknown names and values out of range,
     ``DataError`` for a data set that is not there.
 
     Introduced in chapter 1.
@@ -83,7 +85,7 @@ def make_plan(
     base = profile_values(chapter, profile)
     checked = check_values(read_parameters(source_path(chapter)), given or {})
     values = {**base, **checked}
-    if any(values[k] != v for k, v in base.items() if not is_place(k)):
+    if any(values[k] != v for k, v in base.items() if decides_rows(k)):
         values["profile"] = CUSTOM
     options.check_data(values)
     return Plan(chapter, str(values["profile"]), values)
@@ -167,6 +169,8 @@ def _run(arguments: argparse.Namespace) -> int:
         make_plan(n, arguments.profile, options.given(n, arguments))
         for n in names
     ]
+    if arguments.keep_cells:
+        os.environ[KEEP_CELLS] = "1"  # for the kernels
     force = arguments.force or not everything
     outcomes = run_plans(plans, force, arguments.progress_bar)
     if arguments.output is not None:

@@ -77,11 +77,11 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _remove_leftovers(prefix: str) -> None:
+def _remove_leftovers(prefix: str, within: Path) -> None:
     """Folders that killed processes of this machine left behind."""
     if os.name != "posix":
         return  # elsewhere signal 0 would end the process
-    for folder in Path(tempfile.gettempdir()).iterdir():
+    for folder in within.iterdir():
         owner = folder.name.removeprefix(prefix).partition("-")[0]
         found = folder.name.startswith(prefix) and owner.isdigit()
         if found and not _runs(int(owner)):
@@ -89,19 +89,23 @@ def _remove_leftovers(prefix: str) -> None:
 
 
 @contextmanager
-def shared_folder(values: Mapping[str, Any]) -> Iterator[Path]:
+def shared_folder(
+    values: Mapping[str, Any], within: Path | None = None
+) -> Iterator[Path]:
     """A temporary folder from which ``load_shared`` reads ``values``.
 
-    Raises SharingError for values that cannot be pickled, and where the
+    It lies ``within`` a folder, or where temporary files do. Raises SharingError for values that cannot be pickled, and where the
     temporary folder has no room for them. What killed processes left
     there is removed first.
 
     Introduced in chapter 3.
     """
     prefix = f"lq-shared-{platform.node()}-"
-    _remove_leftovers(prefix)
+    place = Path(within or tempfile.gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(prefix, place)
     with tempfile.TemporaryDirectory(
-        prefix=f"{prefix}{os.getpid()}-", ignore_cleanup_errors=True
+        prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
     ) as name:
         try:
             _dump(values, Path(name))

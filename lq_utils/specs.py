@@ -32,7 +32,8 @@ class Parameter:
     ``element`` is the type of a list's members, else ``""``; ``spec`` is
     the allowed range as written: ``lo..hi`` (both ends allowed),
     ``a|b|c`` (a trailing ``*`` stands for anything) or ``any``; lists
-    say ``each lo..hi`` or ``each a|b``.
+    say ``each lo..hi`` or ``each a|b``. A text may be a whole number,
+    too: ``lo..hi|a``.
 
     Introduced in chapter 1.
     """
@@ -51,7 +52,9 @@ class Parameter:
         return f"list of {self.element}" if self.element else self.type
 
     def convert(self, value: Any) -> Any:
-        """``value`` in the declared type; an int may stand for a float.
+        """``value`` in the declared type.
+
+        An int may stand for a float, and for a text that may be a number.
 
         Raises ``ParameterError`` for a wrong type, or outside the range.
         """
@@ -67,6 +70,8 @@ class Parameter:
     def _scalar(self, label: str, kind: str, value: Any) -> Any:
         if kind == "float" and type(value) is int:
             value = float(value)
+        if kind == "str" and type(value) is int and ".." in self.spec:
+            value = str(value)
         # type() and not isinstance(): True is an int to isinstance().
         if type(value) is not TYPES[kind]:
             raise ParameterError(self._wrong_type(label, kind, value))
@@ -98,11 +103,8 @@ def _not_a_list(name: str, value: Any) -> str:
 def _outside(spec: str, kind: str, value: Any) -> str:
     if spec == "any":
         return ""
-    if ".." not in spec:
-        choices = spec.split("|")
-        if any(fnmatchcase(str(value), choice) for choice in choices):
-            return ""
-        return f"is not one of {spec}" + did_you_mean(str(value), choices)
+    if "|" in spec or ".." not in spec:
+        return _outside_choices(spec, str(value))
     low, high = (float(bound) for bound in spec.split(".."))
     if low <= value <= high:
         return ""
@@ -111,6 +113,16 @@ def _outside(spec: str, kind: str, value: Any) -> str:
     if math.isnan(value):
         return f"is not a number ({spec})"
     return f"is {side} {limit:g} ({spec})"
+
+
+def _outside_choices(spec: str, value: str) -> str:
+    numbers = [choice for choice in spec.split("|") if ".." in choice]
+    if value.isdecimal() and numbers:
+        return _outside(numbers[0], "int", int(value))
+    choices = [choice for choice in spec.split("|") if choice not in numbers]
+    if any(fnmatchcase(value, choice) for choice in choices):
+        return ""
+    return f"is not one of {spec}" + did_you_mean(value, choices)
 
 
 def check_spec(name: str, spec: str, kind: str, element: str) -> None:
@@ -128,15 +140,21 @@ def check_spec(name: str, spec: str, kind: str, element: str) -> None:
             f"{name}: '{spec}' does not fit the type {kind}; a list needs "
             "'each lo..hi' or 'each a|b', others go without 'each'"
         )
-    if ".." in core:
-        if (element or kind) in ("int", "float") and _ordered(core):
-            return
-    elif "|" in core:
+    if _readable(core.split("|"), element or kind):
         return
     raise ParameterError(
         f"{name}: cannot use the range '{spec}' for type {kind}; write "
         "lo..hi (numbers, lo first), a|b|c or any, then '; effect'"
     )
+
+
+def _readable(choices: list[str], kind: str) -> bool:
+    ranges = [choice for choice in choices if ".." in choice]
+    if not all(map(_ordered, ranges)):
+        return False
+    if len(choices) == 1:
+        return bool(ranges) and kind in ("int", "float")
+    return not ranges or (kind == "str" and len(ranges) == 1)
 
 
 def _ordered(core: str) -> bool:

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from lq_utils.cache import cached
@@ -30,14 +25,14 @@ from lq_utils.cells import (
     cell_grid,
     check_cells,
     check_inputs,
-    run_cell,
 )
 from lq_utils.fingerprints import code_state
-from lq_utils.sharing import shared_folder
+from lq_utils.kept_cells import KeptCells
+from lq_utils.paths import keeping_cells
+from lq_utils.pools import check_workers, outcomes, shared_inputs
 
 __all__ = ["SweepError", "cell_grid", "failures", "sweep"]
 
-POOLS = 3  # how often a pool whose worker died is started again
 SHOWN = 20  # failed cells in an error message
 
 
@@ -45,45 +40,22 @@ class _Missing(Exception):
     """The rows of a cell are not stored yet."""
 
 
-def _outcomes(
-    function: CellFunction,
-    cells: Mapping[int, Cell],
-    folder: Path,
-    n_jobs: int,
-) -> Iterator[Outcome]:
-    """Outcomes as they come. All that knows of joblib is in here."""
-    todo = dict(cells)
-    error = details = ""
-    for _ in range(POOLS):
-        with parallel_config("loky", inner_max_num_threads=1):
-            # One cell a batch: a finished cell is never held back.
-            pool = Parallel(
-                n_jobs, batch_size=1, return_as="generator_unordered"
-            )
-        work = (delayed(run_cell)(i, function, todo[i], folder) for i in todo)
-        try:
-            with closing(pool(list(work))) as outcomes:
-                for outcome in outcomes:
-                    del todo[outcome.number]
-                    yield outcome
-        except BrokenProcessPool as broken:
-            error = f"a worker process failed: {' '.join(str(broken).split())}"
-            details = traceback.format_exc()
-            # What killed it may be first in the queue: then it is last.
-            todo = dict(reversed(todo.items()))
-    for index in todo:
-        yield Outcome(index, "", error, details)
-
-
 class _Store:
     """The rows of finished cells on disk, as JSON."""
 
-    def __init__(self, name: str, key: Mapping[str, Any]) -> None:
-        self.name, self.key = name, dict(key)
+    def __init__(
+        self, name: str, key: Mapping[str, Any], code: list[Any]
+    ) -> None:
+        self.name, self.key = name, {"key": dict(key), "code": code}
+        self.kept = KeptCells(name, key, code)
 
     def _cached(self, cell: Cell, compute: Callable[[], Any]) -> str:
         key = {**self.key, "cell": cell}
-        return str(cached(self.name, key, compute)["rows"])
+        stored = cached(self.name, key, compute)
+        rows, seconds = str(stored["rows"]), float(stored["seconds"])
+        if keeping_cells():
+            self.kept.put(cell, rows, seconds)
+        return rows
 
     def get(self, cell: Cell) -> str | None:
         """The rows of ``cell``, or None."""
@@ -94,11 +66,15 @@ class _Store:
         try:
             return self._cached(cell, missing)
         except _Missing:
-            return None
+            return self.kept.get(cell)
 
-    def put(self, cell: Cell, rows: str) -> str:
-        """Store ``rows`` in one step."""
-        return self._cached(cell, lambda: {"rows": np.array(rows)})
+    def put(self, cell: Cell, done: Outcome) -> str:
+        """Store the rows in one step."""
+        fields = {
+            "rows": np.array(done.rows),
+            "seconds": np.array(done.seconds),
+        }
+        return self._cached(cell, lambda: fields)
 
 
 def _frame(cells: list[Cell], rows: Mapping[int, str]) -> pd.DataFrame:
@@ -116,7 +92,7 @@ def _fill(
     function: CellFunction,
     cells: list[Cell],
     shared: Mapping[str, Any],
-    n_jobs: int,
+    n_jobs: int | str,
     progress: bool,
 ) -> tuple[dict[int, str], list[dict[str, Any]]]:
     """Stored and new rows by cell, and the failed cells."""
@@ -134,8 +110,8 @@ def _fill(
     if not todo:
         bar.close()
         return rows, []
-    with bar, shared_folder(shared) as folder:
-        for done in _outcomes(function, todo, folder, n_jobs):
+    with bar, shared_inputs(shared, n_jobs) as folder:
+        for done in outcomes(function, todo, folder, n_jobs):
             if done.error:
                 failed[done.number] = {
                     "cell": cells[done.number],
@@ -144,7 +120,7 @@ def _fill(
                 }
                 bar.set_postfix(failed=len(failed))
             else:
-                rows[done.number] = store.put(cells[done.number], done.rows)
+                rows[done.number] = store.put(cells[done.number], done)
             bar.update()
     return rows, [failed[i] for i in sorted(failed)]
 
@@ -182,7 +158,7 @@ def sweep(
     shared: Mapping[str, Any] | None = None,
     key: Mapping[str, Any] | None = None,
     code: Sequence[Callable[..., Any]] = (),
-    n_jobs: int = 1,
+    n_jobs: int | str = 1,
     progress: bool = True,
     keep_going: bool = False,
 ) -> pd.DataFrame:
@@ -196,10 +172,12 @@ def sweep(
     inputs, such as a model or images, are not part of that: ``key``
     holds the fingerprint of each under the same name.
 
-    ``n_jobs`` processes (-1: one a core) work at the same time. In each,
-    and without any, a cell has one thread, a random state that depends
-    on nothing but the cell, and ``shared`` inputs of its own: the rows
-    are the same however they were computed.
+    ``n_jobs`` processes (-1: one a core) work at the same time, or the
+    workers of the Dask scheduler at an address (tcp://host:port), which
+    see the same data and cache folders. In each of them, as without any,
+    a cell has one thread, a random state that depends on nothing but the
+    cell, and ``shared`` inputs of its own: the rows are the same however
+    they were computed.
 
     Failed cells do not stop the others and are tried again by the next
     call. Raises SweepError that lists them at the end; ``keep_going``
@@ -211,9 +189,10 @@ def sweep(
     Introduced in chapter 3.
     """
     shared, key, todo = dict(shared or {}), dict(key or {}), check_cells(cells)
+    n_jobs = check_workers(n_jobs)
     states = [code_state(function, strict=True), *map(code_state, code)]
     check_inputs(function, todo, shared, key)
-    store = _Store(name, {"key": key, "code": states})
+    store = _Store(name, key, states)
     rows, failed = _fill(store, function, todo, shared, n_jobs, progress)
     table = _frame(todo, rows)
     if failed:

@@ -235,7 +235,7 @@ def initializer_search(
     initializers: Sequence[str] = tuple(INITIALIZERS),
     setting: Mapping[str, Any] = THESIS_SETTING,
     device: str = "auto",
-    n_jobs: int = 1,
+    n_jobs: int | str = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
     """QuantNET trained from every initializer with every seed.
@@ -249,7 +249,7 @@ def initializer_search(
         initializers: of all layers but the output; names of
             ``lq_utils.quantnet.INITIALIZERS``.
         setting: filters, kernel size and dropout of the network.
-        n_jobs: processes that work at the same time.
+        n_jobs: as for ``sweep``.
 
     Returns:
         One row a training: initializer, seed, and the columns of

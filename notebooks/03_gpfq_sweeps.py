@@ -97,7 +97,7 @@ tune_rate: float = 0.001  # 0.000001..0.1; learning rate of fine-tuning
 tune_layers: str = "last"  # all|last; fine-tune the network or its last layer
 scalars: list[float] = [0.6, 1.16, 2.0]  # each 0.01..100; alphabet scalars
 sizes: list[int] = [8, 32]  # each 1..45000; further numbers of images
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

@@ -114,7 +114,7 @@ trials: int = 4  # 1..1000; settings that the random search tries
 trial_images: int = 200  # 1..4200; of each class, for the search
 trial_epochs: int = 2  # 1..100; the most that the search may choose
 runs: int = 50  # 1..10000; repeated runs for the latency
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

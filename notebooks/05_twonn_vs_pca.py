@@ -96,7 +96,7 @@ points: int = 500  # 8..4200; images of each class; time, memory
 halvings: int = 2  # 0..6; how often points are halved, for errors
 manifold_points: int = 1000  # 160..20000; of the known manifolds
 threshold: float = 20.0  # 0..1000; the thesis's, for a significant layer
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

@@ -111,7 +111,7 @@ points: int = 500  # 8..4200; of each class, for dimensions; as chapter 5
 halvings: int = 2  # 0..6; how often they are halved; as chapter 5
 threshold: float = 20.0  # 0..1000; the thesis's, for a significant layer
 runs: int = 50  # 1..10000; repeated runs of the binary kernel
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

@@ -105,7 +105,7 @@ positions: int = 5  # 0..200; layers looked at, evenly spread, 0: all
 train_bits: list[int] = [4]  # each 2..8; of quantization-aware training
 epochs: int = 1  # 1..100; of that training; its time alike
 seeds: int = 1  # 1..20; trainings of each kind; time alike
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

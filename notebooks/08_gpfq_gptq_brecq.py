@@ -101,7 +101,7 @@ test_per_class: int = 5  # 1..100; test images of every class
 subset_size: int = 10  # 2..50; classes of the subset
 subset_kind: str = "random"  # random|similar|dissimilar; which classes
 subset_images: int = 30  # 1..100; test images of every class of the subset
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

@@ -112,7 +112,7 @@ layer_kinds: list[str] = ["divergence", "weight error", "fisher"]  # any; kind
 probes: int = 4  # 2..1000; random probes of a trace; its time alike
 random_plans: int = 10  # 3..1000; plans that test whether prices add up
 held_out: int = 50  # 1..100; test images of every class; half for validation
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

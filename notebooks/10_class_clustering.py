@@ -115,7 +115,7 @@ detector_epochs: int = 8  # 1..100; of its training; time alike
 bootstrap_draws: int = 20  # 20..2000; of test scenes, for intervals
 coco_dir: str = ""  # any; photographs of COCO, for SSDLite
 coco_images: int = 100  # 10..5000; photographs of COCO
-workers: int = 2  # 1..64; processes that compute cells at the same time
+workers: str = "2"  # 1..64|tcp://*; processes, or a Dask scheduler
 
 # %%
 parameters = check_parameters(globals())

@@ -48,6 +48,12 @@ def careless(number: int, kind: str, **shared: Any) -> list[dict[str, Any]]:
     ]
 
 
+def bulky(number: int, folder: str) -> dict[str, Any]:
+    """More rows than a small disk takes, from HELD on."""
+    note(folder, number)
+    return {"text": str(number) * (10 if number < HELD else 100_000)}
+
+
 def failing(number: int, folder: str) -> dict[str, Any]:
     note(folder, number)
     if number % 2 and (Path(folder) / "broken").exists():

@@ -115,6 +115,23 @@ def test_every_problem_is_told() -> None:
     assert len(text.splitlines()) == 3
 
 
+def test_text_that_may_be_a_number() -> None:
+    line = 'workers: str = "2"  # 1..64|tcp://*; who computes\n'
+    parameters = parse_cell(line)
+
+    def given(value: Any) -> Any:
+        return check_values(parameters, {"workers": value})["workers"]
+
+    assert [given(v) for v in (3, "3", "tcp://a:1")] == ["3", "3", "tcp://a:1"]
+    for wrong in (0, "65", "two", "", True, 2.0):
+        with pytest.raises(ParameterError):
+            given(wrong)
+    with pytest.raises(ParameterError, match="cannot use the range"):
+        parse_cell(line.replace("1..64|", "1..64|2..3|"))
+    with pytest.raises(ParameterError, match="cannot use the range"):
+        parse_cell(line.replace("str", "int").replace('"2"', "2"))
+
+
 def test_star_choice() -> None:
     values = {"dataset": "imagefolder:/some/where"}
     assert check_values(PARAMETERS, values) == values

@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lq_utils import freshness, runner
 from lq_utils.__main__ import main
+from lq_utils.parameters import ParameterError
 from lq_utils.paths import ROOT
 from lq_utils.results import load_rows, load_run
 
@@ -394,6 +395,20 @@ def test_faults_of_ours_show_a_traceback(
     monkeypatch.setattr(runner, "main", broken)
     with pytest.raises(ZeroDivisionError):
         main(["run", "90"])
+
+
+def test_who_computes_does_not_make_a_run_custom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LQ_NOTEBOOKS_DIR", raising=False)
+    for given in (3, "3", "tcp://10.0.0.1:8786"):
+        plan = runner.make_plan("03_gpfq_sweeps", "smoke", {"workers": given})
+        assert plan.profile == "smoke"
+        assert plan.values["workers"] == str(given)
+    with pytest.raises(ParameterError, match="is not one of"):
+        runner.make_plan("03_gpfq_sweeps", "smoke", {"workers": "many"})
+    with pytest.raises(ParameterError, match="above 64"):
+        runner.make_plan("03_gpfq_sweeps", "smoke", {"workers": 65})
 
 
 def test_where_files_lie_does_not_make_a_run_custom(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ import torch
 from pandas.testing import assert_frame_equal
 from torch import fx, nn
 
-from lq_utils import sweeps
+from lq_utils import kept_cells, sweeps
+from lq_utils.cache import CacheError
 from lq_utils.fingerprints import FingerprintError, code_state, digest
 from lq_utils.sharing import SharingError, load_shared, shared_folder
 from lq_utils.sweeps import SweepError, cell_grid, failures, sweep
@@ -224,6 +226,71 @@ def test_keep_going(
     assert len(pd.concat([table, table])) == 6
 
 
+def kept_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> pd.DataFrame:
+    """As a run with an empty cache, beside kept cells in ``folder``."""
+    monkeypatch.setattr(kept_cells, "REFERENCE", folder / "results")
+    monkeypatch.setenv("LQ_CACHE_DIR", str(folder / str(time.monotonic_ns())))
+    return run(sweep_cells.failing, folder, **options)
+
+
+def test_kept_cells_replace_a_lost_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results" / "cells" / "failing.jsonl"
+    first = kept_run(tmp_path, monkeypatch)
+    assert not file.exists()  # nobody asked for it
+    monkeypatch.setenv("LQ_KEEP_CELLS", "1")
+    kept_run(tmp_path, monkeypatch, cells=CELLS[:2])
+    assert len(file.read_text().splitlines()) == 2
+    monkeypatch.delenv("LQ_KEEP_CELLS")
+    before = computed(tmp_path)
+    again = kept_run(tmp_path, monkeypatch)
+    assert computed(tmp_path) - before == dict.fromkeys(range(2, 6), 1)
+    assert_frame_equal(first, again)
+    # Cells that the cache has are kept, too, without being computed.
+    monkeypatch.setenv("LQ_KEEP_CELLS", "1")
+    before = computed(tmp_path)
+    run(sweep_cells.failing, tmp_path)
+    assert len(file.read_text().splitlines()) == 6
+    assert computed(tmp_path) == before
+
+
+def test_kept_cells_of_other_code_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results" / "cells" / "failing.jsonl"
+    monkeypatch.setenv("LQ_KEEP_CELLS", "1")
+    kept_run(tmp_path, monkeypatch)
+    kept_run(tmp_path, monkeypatch, code=[sweep_cells.note], cells=CELLS[:2])
+    assert computed(tmp_path)[0] == 2
+    assert len(file.read_text().splitlines()) == 2
+    file.write_text(file.read_text() + '{"code": ')
+    with pytest.raises(CacheError, match="line that is no cell"):
+        kept_run(tmp_path, monkeypatch)
+
+
+def test_full_disk_loses_no_finished_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    first = run(sweep_cells.bulky, tmp_path, cells=CELLS[:3])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(CacheError, match="Make room"):
+            run(sweep_cells.bulky, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, usual)
+    assert not list(tmp_path.rglob(".*npz*"))
+    whole = run(sweep_cells.bulky, tmp_path)
+    assert_frame_equal(whole[whole["number"] < 3], first)
+    assert [computed(tmp_path)[n] for n in range(3)] == [1, 1, 1]
+
+
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "deadly").touch()
     table = run(sweep_cells.deadly, tmp_path, n_jobs=2)
@@ -295,7 +362,8 @@ def test_what_is_in_the_key(tmp_path: Path, cache: Path) -> None:
     assert stored(key={"folder": None, "data": "y"}) == 3
     helper = code_state(sweep_cells.note)
     assert stored(key={"folder": None}, code=[sweep_cells.note]) == 4
-    assert "atomic" in helper["source"]
+    assert "open('a')" in helper["source"]
+    assert "atomic" not in helper["source"]  # a word of its docstring
     assert computed(tmp_path)[2] == 4
 
 

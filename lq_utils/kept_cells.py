@@ -1,0 +1,90 @@
+"""Rows of finished cells that are kept with the book, in ``data/results``.
+
+A sweep that does not find a cell in the cache looks here: a long run goes
+on from what was committed, on any machine, whatever became of its cache.
+A file has one line a cell: digests of the code and of everything else
+that went in, the cell, its seconds (one worker), and its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lq_utils.cache import CacheError, canonical_json
+from lq_utils.cells import Cell
+from lq_utils.paths import REFERENCE, atomic_write
+
+FIELDS = ("code", "key", "cell", "seconds", "rows")
+
+
+def _digest(value: Any) -> str:
+    text = canonical_json(value)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class KeptCells:
+    """The kept cells of one sweep: found by what went in, added to.
+
+    ``key`` is that of the sweep, ``code`` the state of its functions.
+    Lines of other code than this are of no use any more: the first cell
+    that is added removes them.
+
+    Introduced in chapter 3.
+    """
+
+    def __init__(
+        self, name: str, key: Mapping[str, Any], code: list[Any]
+    ) -> None:
+        self.path = REFERENCE / "cells" / f"{name}.jsonl"
+        self.key, self.code = dict(key), _digest(code)
+        self._lines = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not self.path.is_file():
+            return {}
+        found = {}
+        for text in self.path.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+                if line["code"] == self.code:
+                    found[line["key"]] = {name: line[name] for name in FIELDS}
+            except (ValueError, KeyError, TypeError) as error:
+                raise CacheError(
+                    f"{self.path} holds a line that is no cell ({error}): "
+                    f"{text[:60]!r}; take the file from the repository "
+                    "again, or remove that line"
+                ) from error
+        return found
+
+    def _of(self, cell: Cell) -> str:
+        return _digest({"key": self.key, "code": self.code, "cell": cell})
+
+    def get(self, cell: Cell) -> str | None:
+        """The rows of ``cell`` (JSON), or None."""
+        line = self._lines.get(self._of(cell))
+        return None if line is None else json.dumps(line["rows"])
+
+    def put(self, cell: Cell, rows: str, seconds: float) -> None:
+        """Add the rows of ``cell``; the file is replaced in one step.
+
+        Raises CacheError where it cannot be written.
+        """
+        name = self._of(cell)
+        if name in self._lines:
+            return
+        spent = round(seconds, 2)
+        values = (self.code, name, cell, spent, json.loads(rows))
+        lines = self._lines | {name: dict(zip(FIELDS, values, strict=True))}
+        text = "".join(f"{json.dumps(x)}\n" for x in lines.values())
+        try:
+            with atomic_write(self.path) as path:
+                path.write_text(text, "utf-8")
+        except OSError as error:
+            raise CacheError(
+                f"cannot keep a cell in {self.path}: {error}. The cell is in "
+                "the cache; make room, and the same call goes on"
+            ) from error
+        self._lines = lines
