@@ -29,8 +29,9 @@ class KeptCells:
     """The kept cells of one sweep: found by what went in, added to.
 
     ``key`` is that of the sweep, ``code`` the state of its functions.
-    Lines of other code than this are of no use any more: the first cell
-    that is added removes them.
+    Lines that nothing finds any more, because code changed, stay until
+    somebody deletes the file: the next run that keeps its cells writes
+    those of its cache again.
 
     Introduced in chapter 3.
     """
@@ -49,8 +50,7 @@ class KeptCells:
         for text in self.path.read_text("utf-8").splitlines():
             try:
                 line = json.loads(text)
-                if line["code"] == self.code:
-                    found[line["key"]] = {name: line[name] for name in FIELDS}
+                found[line["key"]] = {name: line[name] for name in FIELDS}
             except (ValueError, KeyError, TypeError) as error:
                 raise CacheError(
                     f"{self.path} holds a line that is no cell ({error}): "

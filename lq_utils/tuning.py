@@ -277,7 +277,7 @@ def initializer_search(
     }
     key = _key(train, validation, device)
     return sweep(
-        "initializers",
+        "04_initializers",
         _initializer_cell,
         cell_grid(initializer=list(initializers), seed=list(seeds)),
         shared=shared,

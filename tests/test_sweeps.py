@@ -257,7 +257,7 @@ def test_kept_cells_replace_a_lost_cache(
     assert computed(tmp_path) == before
 
 
-def test_kept_cells_of_other_code_go(
+def test_kept_cells_of_other_code_are_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "results" / "cells" / "failing.jsonl"
@@ -265,7 +265,10 @@ def test_kept_cells_of_other_code_go(
     kept_run(tmp_path, monkeypatch)
     kept_run(tmp_path, monkeypatch, code=[sweep_cells.note], cells=CELLS[:2])
     assert computed(tmp_path)[0] == 2
-    assert len(file.read_text().splitlines()) == 2
+    assert len(file.read_text().splitlines()) == 8
+    before = computed(tmp_path)
+    kept_run(tmp_path, monkeypatch)
+    assert computed(tmp_path) == before
     file.write_text(file.read_text() + '{"code": ')
     with pytest.raises(CacheError, match="line that is no cell"):
         kept_run(tmp_path, monkeypatch)
