@@ -245,7 +245,9 @@ table(pd.DataFrame(both), "The best setting tried, and the thesis's.")
 trial = TrainingConfig(
     epochs=trial_epochs, batch_size=64, optimizer="adam", learning_rate=rate
 )
-start = tuning.initializer_search(few.train, few.validation, trial, many)
+start = tuning.initializer_search(
+    few.train, few.validation, trial, many, n_jobs=workers
+)
 by_start = start.groupby("initializer", sort=False)["validation_accuracy"]
 by_start = by_start.agg(["mean", "min", "max"])
 table(by_start, "Validation accuracy by initial weights.")

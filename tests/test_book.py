@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import page_samples
+import pandas as pd
 import pytest
 import yaml
 from book_build import (
@@ -29,6 +30,7 @@ from sphinx.errors import ConfigError
 from lq_utils import pages
 from lq_utils.paths import ROOT
 from lq_utils.profiles import chapters
+from lq_utils.rows import load_rows
 
 sys.path.insert(0, str(ROOT / "_ext"))
 import bookfix
@@ -158,6 +160,28 @@ def test_chapter_downloads_are_the_committed_files(
             offered = (page.path.parent / link).resolve().read_bytes()
             source = book.root / "notebooks" / f"{name}{suffix}"
             assert offered == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"), [("03_gpfq_sweeps", "2"), ("05_twonn_vs_pca", "1")]
+)
+def test_a_second_run_gives_the_same_rows(
+    book: Build, tmp_path: Path, name: str, workers: str
+) -> None:
+    """With an empty cache, and for the sweeps with other workers."""
+    done = run_in(
+        book.root,
+        *("-m", "lq_utils", "run", name, "--profile", "smoke"),
+        *("-p", "workers", workers),
+        LQ_CACHE_DIR=str(tmp_path / "cache"),
+        LQ_RESULTS_DIR=str(tmp_path / "results"),
+    )
+    assert done.code == 0, done.output
+    first, second = (
+        load_rows(folder / name).drop(columns="run_id")
+        for folder in (book.results, tmp_path / "results" / "smoke")
+    )
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_status_page_names_every_run(book: Build) -> None:
