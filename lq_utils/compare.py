@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lq_utils.comparison import OUTSIDE, compare_with_reference
+from lq_utils.comparison import (
+    OTHER_DATA,
+    OUTSIDE,
+    compare_with_reference,
+)
 from lq_utils.paths import results_dir
 from lq_utils.profiles import find_chapter
-from lq_utils.rows import load_rows, load_run
+from lq_utils.rows import ResultError, load_rows, load_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the comparison; 1 if any row is outside its tolerance.
+
+    Raises ``ResultError`` for a run on other data than the reference's.
 
     Introduced in chapter 1.
     """
@@ -26,7 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = results_dir() / arguments.profile / chapter
     rows, record = load_rows(folder), load_run(folder)
     print(f"{chapter}, {arguments.profile} profile: {record['stamp']}")
-    table = compare_with_reference(rows, chapter)
+    table = compare_with_reference(rows, chapter, record)
+    if len(table) and (table["verdict"] == OTHER_DATA).all():
+        raise ResultError(
+            f"this run is not compared: {table['likely reason'].iloc[0]}. Run "
+            "the chapter on the reference's data (python -m lq_utils data)"
+        )
     print(
         table.to_string(index=False, na_rep="", float_format="{:.4g}".format)
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from lq_utils.machine import package_versions
 from lq_utils.paths import REFERENCE
+from lq_utils.profiles import CUSTOM, decides_rows
 from lq_utils.rows import ResultError, load_run, reference_rows
 
 REAL = ("official", "unofficial copy")  # both hold the same images
@@ -16,6 +17,7 @@ NO_REFERENCE = "no reference"
 NO_TOLERANCE = "no tolerance"
 WITHIN = "within tolerance"
 OUTSIDE = "outside tolerance"
+SHOWN = 3  # parameters named as a reason
 _COLUMNS = (
     "metric",
     "keys",
@@ -48,13 +50,37 @@ def _same_data(row: Any, other: Any) -> bool:
     return bool(row.dataset == other.dataset and rungs_fit)
 
 
-def _package_changes(chapter: str) -> str:
+def _run_reasons(ours: Mapping[str, Any], chapter: str) -> list[str]:
+    """What differs between two runs as a whole, most telling first."""
     folder = REFERENCE / chapter
-    if not (folder / "run.json").is_file():
-        return ""
-    ours, theirs = package_versions(), load_run(folder).get("packages", {})
-    changed = [k for k, v in theirs.items() if ours.get(k) != v]
-    return f"other versions of {', '.join(changed)}" if changed else ""
+    if not ours or not (folder / "run.json").is_file():
+        return []
+    theirs = load_run(folder)
+    found = []
+    if ours["profile"] in (theirs["profile"], CUSTOM):
+        pairs = _changes(ours["parameters"], theirs["parameters"])
+        pairs = [pair for pair in pairs if decides_rows(pair[0])]
+        found += [f"{name} {a} against {b}" for name, a, b in pairs[:SHOWN]]
+    for name, a, b in _changes(ours["machine"], theirs["machine"]):
+        if name in ("threads", "gpu", "processor"):
+            found.append(f"{name} {a} against {b}")
+    changed = _changes(ours["packages"], theirs["packages"])
+    if changed:
+        names = ", ".join(name for name, *_ in changed)
+        found.append(f"other versions of {names}")
+    return found
+
+
+def _changes(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Names whose values differ, with both; ``profile`` and ``seed`` are
+    told row by row."""
+    return [
+        (name, ours.get(name, "none"), value)
+        for name, value in theirs.items()
+        if ours.get(name) != value and name not in ("profile", "seed")
+    ]
 
 
 def _partner(row: Any, candidates: pd.DataFrame) -> Any:
@@ -69,7 +95,7 @@ def _partner(row: Any, candidates: pd.DataFrame) -> Any:
     return next(mean.itertuples())
 
 
-def _reasons(row: Any, other: Any, packages: str) -> str:
+def _reasons(row: Any, other: Any, whole: list[str]) -> str:
     found = []
     if row.profile != other.profile:
         found.append(f"{row.profile} against {other.profile} profile")
@@ -79,32 +105,36 @@ def _reasons(row: Any, other: Any, packages: str) -> str:
         found.append("other seed")
     if row.rung != other.rung:
         found.append("other copy of the data")
-    if packages:
-        found.append(packages)
-    return "; ".join(found) or "machine, threads or linear algebra library"
+    return "; ".join(found + whole) or "rounding of the machine's libraries"
 
 
 def _verdict(
-    row: Any, other: Any, tolerance: tuple[float, float] | None, packages: str
+    row: Any,
+    other: Any,
+    tolerance: tuple[float, float] | None,
+    whole: list[str],
 ) -> dict[str, Any]:
     difference = row.value - other.value
     line = {"reference": other.value, "difference": difference}
     if tolerance is None:
-        reason = _reasons(row, other, packages)
+        reason = _reasons(row, other, whole)
         return {**line, "verdict": NO_TOLERANCE, "likely reason": reason}
     absolute, relative = tolerance
     allowed = max(absolute, relative * abs(other.value))
     line["tolerance"] = allowed
     if abs(difference) <= allowed:
         return {**line, "verdict": WITHIN, "likely reason": ""}
-    reason = _reasons(row, other, packages)
+    reason = _reasons(row, other, whole)
     return {**line, "verdict": OUTSIDE, "likely reason": reason}
 
 
-def compare_with_reference(rows: pd.DataFrame, chapter: str) -> pd.DataFrame:
+def compare_with_reference(
+    rows: pd.DataFrame, chapter: str, record: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
     """Rows of a run beside the committed reference rows of ``chapter``.
 
-    One line a row: metric, keys, ours, reference, difference, tolerance
+    ``record`` is the run's (its ``run.json``), for the likely reasons of
+    a difference. One line a row: metric, keys, ours, reference, difference, tolerance
     (of this metric and profile, from ``tolerances.csv``), verdict and
     likely reason. Rows of another data set or another kind of copy are
     not compared; custom runs have no tolerance.
@@ -113,7 +143,7 @@ def compare_with_reference(rows: pd.DataFrame, chapter: str) -> pd.DataFrame:
     """
     reference = reference_rows(chapter)
     tolerances = _tolerances(chapter)
-    packages = _package_changes(chapter)
+    whole = _run_reasons(record or {}, chapter)
     lines = []
     for row in rows.itertuples():
         line: dict[str, Any] = {
@@ -124,7 +154,7 @@ def compare_with_reference(rows: pd.DataFrame, chapter: str) -> pd.DataFrame:
         }
         if reference is not None:
             tolerance = tolerances.get((row.metric, row.profile))
-            line |= _against(row, reference, tolerance, packages)
+            line |= _against(row, reference, tolerance, whole)
         lines.append(line)
     return pd.DataFrame(lines, columns=list(_COLUMNS)).astype(
         {name: "float64" for name in _COLUMNS[2:6]}
@@ -135,7 +165,7 @@ def _against(
     row: Any,
     reference: pd.DataFrame,
     tolerance: tuple[float, float] | None,
-    packages: str,
+    whole: list[str],
 ) -> dict[str, Any]:
     same = (reference["metric"] == row.metric) & (
         reference["keys"] == row.keys
@@ -150,4 +180,4 @@ def _against(
             f"{other.dataset} ({other.rung})"
         )
         return {"verdict": OTHER_DATA, "likely reason": reason}
-    return _verdict(row, other, tolerance, packages)
+    return _verdict(row, other, tolerance, whole)

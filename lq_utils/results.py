@@ -165,6 +165,10 @@ class Run:
             "profile": self.profile,
         }
 
+    def compare(self) -> pd.DataFrame:
+        """These rows beside the reference: ``compare_with_reference``."""
+        return compare_with_reference(self.rows, self.chapter, self._record())
+
     def save(self) -> Path:
         """Write ``rows.csv`` and ``run.json``; return their folder."""
         with atomic_write(self.folder / "rows.csv") as path:

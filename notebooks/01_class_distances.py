@@ -55,7 +55,7 @@ from lq_utils.embeddings import embed, umap_2d
 from lq_utils.figures import show, table, use_style
 from lq_utils.inference import predict
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, reference_rows, start_run
+from lq_utils.results import reference_rows, start_run
 from lq_utils.weights import load_reference, require_same_split
 
 # %% tags=["parameters"]
@@ -585,7 +585,7 @@ for line in closest.itertuples(index=False):
     pair = report.pair_name(line.first, line.second)
     run.record("close_pair_distance", line.distance, pair=pair)
 run.save()
-comparison = compare_with_reference(run.rows, "01_class_distances")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -53,7 +53,7 @@ from lq_utils.data import load_dataset
 from lq_utils.embeddings import embed, umap_2d
 from lq_utils.figures import show, table, use_style
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, reference_rows, start_run
+from lq_utils.results import reference_rows, start_run
 
 # %% tags=["parameters"]
 profile: str = "quick"  # smoke|quick|full|custom; names this set of values
@@ -517,7 +517,7 @@ show(
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "02_subset_generation")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

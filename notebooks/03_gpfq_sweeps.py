@@ -67,7 +67,7 @@ from lq_utils.grams import gram_statistics
 from lq_utils.graph import layer_table
 from lq_utils.grids import alphabet
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import gpfq
 from lq_utils.sweeps import sweep
@@ -959,7 +959,7 @@ for row in rest[rest["draw"] == seed].to_dict("records"):
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "03_gpfq_sweeps")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -82,7 +82,7 @@ from lq_utils.parametrizations import Clustered, FakeQuantize
 from lq_utils.pruning import SparsitySchedule, magnitude_mask
 from lq_utils.quantnet_settings import THESIS_SETTING
 from lq_utils.recipes import TrainingConfig
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.sweeps import cell_grid, sweep
 from lq_utils.tasks import (
     all_classes_task,
@@ -1028,7 +1028,7 @@ for name, frame in {
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "04_compression_comparison")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -69,7 +69,7 @@ from lq_utils.layer_outputs import layer_outputs
 from lq_utils.manifolds import uniform_cube
 from lq_utils.nearest import nearest_distances
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.significance import selection_stability
 from lq_utils.sweeps import cell_grid, sweep
 from lq_utils.task_tables import show_by_task
@@ -831,7 +831,7 @@ for line in ours.to_dict("records"):
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "05_twonn_vs_pca")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

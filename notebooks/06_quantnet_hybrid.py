@@ -78,7 +78,7 @@ from lq_utils.low_bit_activations import SignedActivation
 from lq_utils.low_bit_storage import low_bit_quantized
 from lq_utils.models import build_model
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.sweeps import cell_grid, sweep
 from lq_utils.task_tables import show_by_task
 from lq_utils.tasks import (
@@ -1049,7 +1049,7 @@ for metric in ("accuracy", "difference", "mib", "compressed_mib"):
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "06_quantnet_hybrid")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -76,7 +76,7 @@ from lq_utils.graph import (
     weight_matrix,
 )
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.scales import fit_grid
 from lq_utils.sweeps import cell_grid, sweep
 from lq_utils.weight_statistics import (
@@ -1239,7 +1239,7 @@ table(pd.DataFrame(claims), "The poster's claims.", name="verdicts")
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "07_data_free_quantizers")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

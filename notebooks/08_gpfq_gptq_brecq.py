@@ -75,7 +75,7 @@ from lq_utils.layer_study import one_layer
 from lq_utils.parameters import check_parameters
 from lq_utils.peak_memory import peak_memory
 from lq_utils.published import published
-from lq_utils.results import compare_with_reference, reference_rows, start_run
+from lq_utils.results import reference_rows, start_run
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import SOLVERS, polish
 from lq_utils.sweeps import cell_grid, sweep
@@ -1010,7 +1010,7 @@ table(verdicts, "What the report says, what was found.", name="verdicts")
 # %%
 run.save()
 reference = reference_rows("08_gpfq_gptq_brecq")
-comparison = compare_with_reference(run.rows, "08_gpfq_gptq_brecq")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -79,7 +79,7 @@ from lq_utils.label_aware import settings as method_settings
 from lq_utils.label_aware import subset_key
 from lq_utils.parameters import check_parameters
 from lq_utils.plans import Plan
-from lq_utils.results import compare_with_reference, reference_rows, start_run
+from lq_utils.results import reference_rows, start_run
 from lq_utils.sensitivity_base import cost_table, register_sensitivity
 from lq_utils.sweeps import sweep
 from lq_utils.task_budget import choose_plan, uniform_bytes
@@ -1120,7 +1120,7 @@ else:
 # %%
 run.save()
 reference = reference_rows("09_label_aware_precision")
-comparison = compare_with_reference(run.rows, "09_label_aware_precision")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

@@ -85,7 +85,7 @@ from lq_utils.fingerprints import digest
 from lq_utils.images import Splits
 from lq_utils.packing import pack
 from lq_utils.parameters import check_parameters
-from lq_utils.results import compare_with_reference, start_run
+from lq_utils.results import start_run
 from lq_utils.scales import fit_grid
 from lq_utils.sweeps import sweep
 from lq_utils.tiny_detector import Detections
@@ -915,7 +915,7 @@ table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
 
 # %%
 run.save()
-comparison = compare_with_reference(run.rows, "10_class_clustering")
+comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
     table(comparison, "This run beside the reference.", name="comparison")

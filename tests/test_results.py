@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from lq_utils import comparison, profiles, reference, results, rows
+from lq_utils.__main__ import main
 from lq_utils.data import Provenance
 from lq_utils.results import (
     COLUMNS,
@@ -201,8 +203,7 @@ def test_no_reference_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 def compared(ours: Run, value: float, **keys: Any) -> Any:
     ours.record("x", value, **keys)
-    table = compare_with_reference(ours.rows, CHAPTER)
-    return table.iloc[-1]
+    return ours.compare().iloc[-1]
 
 
 def test_verdicts(folders: Path) -> None:
@@ -265,6 +266,37 @@ def test_other_versions_are_a_reason(folders: Path) -> None:
     path.write_text(json.dumps(record))
     line = compared(a_run(), 9.0)
     assert line["likely reason"] == "other versions of umap-learn"
+
+
+def test_likely_reasons_of_two_runs(folders: Path) -> None:
+    run = a_run()
+    run.record("x", 1.0)
+    keep(run, folders, "x,quick,0.5,\n")
+    path = folders / "reference" / CHAPTER / "run.json"
+    record = json.loads(path.read_text())
+    record["machine"]["threads"] = 64
+    record["parameters"]["size"] = 99
+    record["parameters"]["seed"] = 5  # told row by row
+    path.write_text(json.dumps(record))
+    ours = a_run()
+    threads = f"threads {torch.get_num_threads()} against 64"
+    assert compared(ours, 9.0)["likely reason"] == (
+        f"size {ours.parameters['size']} against 99; {threads}"
+    )
+
+
+def test_command_refuses_other_data(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run(COPY)
+    run.record("x", 10.0)
+    keep(run, folders, "x,quick,0.5,\n")
+    for provenance, status in ((COPY, 0), (SYNTHETIC, 2)):
+        ours = a_run(provenance)
+        ours.record("x", 10.0)
+        ours.save()
+        assert main(["compare", CHAPTER]) == status
+    assert "not compared: synthetic100" in capsys.readouterr().err
 
 
 def test_keeping_a_reference(
