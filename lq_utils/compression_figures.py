@@ -139,7 +139,7 @@ def pruning_figure(frame: pd.DataFrame) -> Figure:
                 x = 100 * shown[column]
                 _points(ax, x, shown, label=kind, **_look(i))
     axes[-1, 0].set_xlabel("sparsity (%)")
-    axes[-1, 1].set_xlabel("parameters that no longer exist (%)")
+    axes[-1, 1].set_xlabel("parameters set to zero or removed (%)")
     _legend(fig, axes[0, 1])
     return fig
 

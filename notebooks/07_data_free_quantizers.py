@@ -33,7 +33,7 @@
 # **You will learn**
 # - the four alphabets that "symmetric", "asymmetric" and "logarithmic" mean;
 # - what each of them does to quartiles, ranges and means of weights;
-# - why one scale a channel matters more than the choice of a quantizer;
+# - what matters more, one scale a channel or the choice of a quantizer;
 # - how far biases can be corrected without a single image;
 # - how to tell a limit of bits from the noise of a test set.
 #
