@@ -35,7 +35,7 @@ from lq_utils.cells import (
 from lq_utils.fingerprints import code_state
 from lq_utils.sharing import shared_folder
 
-__all__ = ["SweepError", "cell_grid", "failures", "sweep"]
+__all__ = ["SweepError", "cell_grid", "failures", "pending_cells", "sweep"]
 
 POOLS = 3  # how often a pool whose worker died is started again
 SHOWN = 20  # failed cells in an error message
@@ -174,6 +174,35 @@ def failures(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _store(
+    name: str,
+    function: CellFunction,
+    key: Mapping[str, Any],
+    code: Sequence[Callable[..., Any]],
+) -> _Store:
+    states = [code_state(function, strict=True), *map(code_state, code)]
+    return _Store(name, {"key": dict(key), "code": states})
+
+
+def pending_cells(
+    name: str,
+    function: CellFunction,
+    cells: Sequence[Mapping[str, Any]],
+    *,
+    key: Mapping[str, Any] | None = None,
+    code: Sequence[Callable[..., Any]] = (),
+) -> list[dict[str, Any]]:
+    """The cells whose rows are not stored: what ``sweep`` would compute.
+
+    Arguments are those of ``sweep``. Raises SweepError for cells that
+    cannot be told apart or stored, FingerprintError as ``code_state``.
+
+    Introduced in chapter 3.
+    """
+    store = _store(name, function, key or {}, code)
+    return [cell for cell in check_cells(cells) if store.get(cell) is None]
+
+
 def sweep(
     name: str,
     function: CellFunction,
@@ -211,9 +240,8 @@ def sweep(
     Introduced in chapter 3.
     """
     shared, key, todo = dict(shared or {}), dict(key or {}), check_cells(cells)
-    states = [code_state(function, strict=True), *map(code_state, code)]
+    store = _store(name, function, key, code)
     check_inputs(function, todo, shared, key)
-    store = _Store(name, {"key": key, "code": states})
     rows, failed = _fill(store, function, todo, shared, n_jobs, progress)
     table = _frame(todo, rows)
     if failed:
