@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,7 @@ class DeviceTraining(TrainingState):
 
     def _device_step(self, x: Tensor, labels: Tensor) -> Tensor:
         """One step; the sums of losses and of right answers, ``[2]``."""
-        half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with _half_precision(self.device):
             logits = self.model(x)
             loss = loss_of(logits, labels, self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
@@ -203,6 +203,12 @@ class DeviceTraining(TrainingState):
                 "the loss is not finite; lower learning_rate "
                 f"(now {self.config.learning_rate}) or lengthen warmup"
             )
+
+
+def _half_precision(device: torch.device) -> Any:
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
 
 
 # What decides the weights besides network, data and configuration.

@@ -130,4 +130,5 @@ def load_large(
     record = finished_record(settings, splits)
     if record is None:
         record = train_large(settings, splits, device)
+        torch.cuda.empty_cache()  # the sweep's processes share its memory
     return load_weights(weights_file(settings.name)), record
