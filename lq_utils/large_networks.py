@@ -38,7 +38,7 @@ class SubsetStudy:
 
     subset_size: int = 10
     subsets_per_kind: int = 3
-    few_subsets: int = 6
+    few_subsets: int = 3
     bits: tuple[int, ...] = (2, 3, 4, 8)
     book_bits: tuple[int, ...] = (2, 4)
     images: int = 256
@@ -177,7 +177,7 @@ def _recipe(epochs: int, rate: float, **others: Any) -> TrainingConfig:
 def _resnet50_cifar100() -> LargeNetwork:
     return LargeNetwork(
         "resnet50_cifar100", "resnet50", "cifar100",
-        _recipe(50, 0.2), hole=8, least_accuracy=0.76,
+        _recipe(45, 0.2), hole=8, least_accuracy=0.76,
     )  # fmt: skip
 
 
@@ -229,6 +229,6 @@ def _efficientnet_b0_cifar100() -> LargeNetwork:
 def _vit_small_cifar100() -> LargeNetwork:
     return LargeNetwork(
         "vit_small_cifar100", "vit_small", "cifar100",
-        _recipe(60, 1e-3, optimizer="adam", weight_decay=0.05),
+        _recipe(50, 1e-3, optimizer="adam", weight_decay=0.05),
         hole=8, least_accuracy=0.45,
     )  # fmt: skip
