@@ -18,6 +18,7 @@ commands:
   train      train the committed networks
   book       run all chapters and render the book
   compress   a network for some classes, in a budget: compress --help
+  network    train and study a large network: network resnet50_cifar100
 
 python -m lq_utils <command> --help tells more."""
 
@@ -31,6 +32,7 @@ MODULES = {
     "train": "train_reference",
     "book": "pages",
     "compress": "compress_command",
+    "network": "network_command",
 }
 
 

@@ -31,7 +31,7 @@ from lq_utils.kept_cells import KeptCells
 from lq_utils.paths import keeping_cells
 from lq_utils.pools import check_workers, outcomes, shared_inputs
 
-__all__ = ["SweepError", "cell_grid", "failures", "sweep"]
+__all__ = ["SweepError", "cell_grid", "failures", "pending_cells", "sweep"]
 
 SHOWN = 20  # failed cells in an error message
 
@@ -150,6 +150,35 @@ def failures(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _store(
+    name: str,
+    function: CellFunction,
+    key: Mapping[str, Any],
+    code: Sequence[Callable[..., Any]],
+) -> _Store:
+    states = [code_state(function, strict=True), *map(code_state, code)]
+    return _Store(name, key, states)
+
+
+def pending_cells(
+    name: str,
+    function: CellFunction,
+    cells: Sequence[Mapping[str, Any]],
+    *,
+    key: Mapping[str, Any] | None = None,
+    code: Sequence[Callable[..., Any]] = (),
+) -> list[dict[str, Any]]:
+    """The cells whose rows are not stored: what ``sweep`` would compute.
+
+    Arguments are those of ``sweep``. Raises SweepError for cells that
+    cannot be told apart or stored, FingerprintError as ``code_state``.
+
+    Introduced in chapter 3.
+    """
+    store = _store(name, function, key or {}, code)
+    return [cell for cell in check_cells(cells) if store.get(cell) is None]
+
+
 def sweep(
     name: str,
     function: CellFunction,
@@ -190,9 +219,8 @@ def sweep(
     """
     shared, key, todo = dict(shared or {}), dict(key or {}), check_cells(cells)
     n_jobs = check_workers(n_jobs)
-    states = [code_state(function, strict=True), *map(code_state, code)]
+    store = _store(name, function, key, code)
     check_inputs(function, todo, shared, key)
-    store = _Store(name, key, states)
     rows, failed = _fill(store, function, todo, shared, n_jobs, progress)
     table = _frame(todo, rows)
     if failed:
