@@ -66,16 +66,9 @@ class Number:
     def __truediv__(self, other: Number) -> Number:
         return Number(self.value / other.value, f"{self.text} / {other.text}")
 
-    def times(self, factor: float) -> Number:
-        """The same in another unit."""
-        return Number(factor * self.value, f"{factor:g} × {self.text}")
-
-    def __neg__(self) -> Number:
-        return Number(-self.value, f"−({self.text})")
-
     def shown(self) -> str:
         """The text, and what it comes to where it is a calculation."""
-        plain = self.text.replace(".", "").replace("e", "").isdigit()
+        plain = " " not in self.text
         return self.text if plain else f"{self.text} = {self.value:.4g}"
 
 
@@ -141,12 +134,13 @@ class Reading(Protocol):
 class Part:
     """A reading of our rows, and the source's number for it, if any.
 
-    Introduced on the page of claims.
+    ``tolerance``: this part's own, in place of the claim's. Introduced on the page of claims.
     """
 
     reading: Reading
     printed: Number | None = None
     label: str = ""
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -233,12 +227,12 @@ def claim(
     return made
 
 
-def judge(asked: Claim, case: Case, printed: Number | None) -> str:
+def judge(asked: Claim, part: Part, case: Case) -> str:
     """The verdict on one case; the rules are those of the page.
 
     Introduced on the page of claims.
     """
-    sign = asked.sign
+    sign, printed = asked.sign, part.printed
     if sign * (case.value - asked.bound) <= 0:
         return NOT_REPRODUCED
     ends = sorted((sign * case.low, sign * case.high))
@@ -250,9 +244,11 @@ def judge(asked: Claim, case: Case, printed: Number | None) -> str:
             and sign * printed.value > ends[1]
         )
         return NOT_REPRODUCED if too_small else DIRECTION
-    if asked.tolerance is None or printed is None:
+    own = part.tolerance
+    tolerance = asked.tolerance if own is None else own
+    if tolerance is None or printed is None:
         return REPRODUCED
-    near = abs(case.value - printed.value) <= asked.tolerance
+    near = abs(case.value - printed.value) <= tolerance
     inside = case.has_interval and case.low <= printed.value <= case.high
     return REPRODUCED if near or inside else DIRECTION
 
@@ -289,5 +285,5 @@ def find(asked: Claim, rows: Rows) -> Finding:
         ]
     except MissingRowsError as error:
         return Finding(NOT_RUN, missing=str(error))
-    verdicts = [judge(asked, case, part.printed) for part, case in cases]
+    verdicts = [judge(asked, part, case) for part, case in cases]
     return Finding(combined(verdicts), cases)

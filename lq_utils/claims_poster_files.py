@@ -73,15 +73,15 @@ claim(
 def _saving(model: str, network: str, quantizer: str) -> Part:
     """What 7-Zip saves over gzip at six bits, and the printed saving."""
     keys = {"bits": 6, "network": network, "quantizer": quantizer}
-    ours = [
+    smaller, larger = (
         ten("bits_a_weight", keys | {"coder": coder, "weights": ANY})
         for coder in ("7-Zip", "gzip")
-    ]
+    )
     theirs = number(
         POSTER, "table 3", "size saving", model=model, quantizer=quantizer
     )
     label = f"{model}, {quantizer}"
-    return Part(Ratio(*ours, saving=True), theirs, label)
+    return Part(Ratio(smaller, larger, saving=True), theirs, label)
 
 
 claim(

@@ -38,8 +38,8 @@ def _authors(first: str, second: str, protocol: str) -> Part:
         )
         for stage in (first, second)
     ]
-    queries = [_stage(s, protocol=protocol) for s in (first, second)]
-    return Part(Gap(*queries), theirs[0] - theirs[1], protocol)
+    a, b = (_stage(name, protocol=protocol) for name in (first, second))
+    return Part(Gap(a, b), theirs[0] - theirs[1], protocol)
 
 
 claim(

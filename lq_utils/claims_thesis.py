@@ -111,12 +111,12 @@ def _mb(table: str, set_up: str) -> Number:
 
 
 def _sizes(set_up: str) -> Part:
-    ours = [
+    own, base = (
         _score("mib", "stand-alone", name, "cat/dog")
         for name in (set_up, "base")
-    ]
+    )
     theirs = _mb("table 4.2", set_up) / _mb("table 4.2", "base")
-    return Part(Ratio(*ours), theirs, set_up)
+    return Part(Ratio(own, base), theirs, set_up)
 
 
 claim(
