@@ -12,6 +12,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pandas as pd
+
 import lq_utils.claims_poster
 import lq_utils.claims_poster_files
 import lq_utils.claims_report
@@ -47,6 +49,7 @@ PAGE = ROOT / "book" / "claims.md"
 FRONT = ROOT / "book" / "intro.md"
 START = "<!-- claims summary: start -->"
 END = "<!-- claims summary: end -->"
+SYNTHETIC = "synthetic"  # the rung of images that the book draws
 # Networks that no chapter runs have a command of their own.
 LARGE_COMMAND = "python -m lq_utils network --list"
 INTRODUCTION = """\
@@ -79,7 +82,8 @@ need be for rows of the same images.
 - **Undecidable from the source**: the source leaves out what a test would
   need. The entry says what.
 - **Not yet run**: the chapter has no reference rows for it. The entry names
-  the command that makes them.
+  the command that makes them. Rows from images that the book draws itself
+  decide nothing.
 
 A claim about several cases is reproduced if all of them are, reproduced in
 direction only if more than half of them are at least that, and else not
@@ -90,20 +94,31 @@ interval knows nothing of other trainings.
 """
 
 
-def reference() -> Rows:
-    """Committed rows by chapter, None where there are none.
+def photographs(chapter: str) -> pd.DataFrame | None:
+    """Committed rows of a chapter from photographs; None without any.
 
     Introduced on the page of claims.
     """
-    rows: Rows = {}
-    for asked in CLAIMS.values():
-        for part in asked.parts:
-            for query in part.reading.queries:
-                folder = REFERENCE / query.chapter
-                there = (folder / "rows.csv").is_file()
-                if query.chapter not in rows:
-                    rows[query.chapter] = load_rows(folder) if there else None
-    return rows
+    folder = REFERENCE / chapter
+    if not (folder / "rows.csv").is_file():
+        return None
+    rows = load_rows(folder)
+    rows = rows[rows["rung"] != SYNTHETIC]
+    return None if rows.empty else rows
+
+
+def reference() -> Rows:
+    """Rows that decide: of every chapter that some claim reads.
+
+    Introduced on the page of claims.
+    """
+    chapters = dict.fromkeys(
+        query.chapter
+        for asked in CLAIMS.values()
+        for part in asked.parts
+        for query in part.reading.queries
+    )
+    return {chapter: photographs(chapter) for chapter in chapters}
 
 
 def _ends(asked: Claim, found: Finding, rows: Rows) -> str:

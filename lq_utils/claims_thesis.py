@@ -46,7 +46,7 @@ def ordering(
                 )
             ),
             printed(place, above, task) - printed(place, below, task),
-            task,
+            f"{above} less {below}, {task}",
         )
         for task in tasks
     ]

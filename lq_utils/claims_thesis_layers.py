@@ -12,9 +12,12 @@ five = partial(Query, DIMENSIONS)
 
 
 def _says(
-    id: str, where: str, title: str, section: str, *statements: str
+    id: str, where: str, title: str, section: str, **statements: str
 ) -> None:
-    """Statements of section 4.2.5, true or false of each network."""
+    """Statements of section 4.2.5, true or false of each network.
+
+    ``statements``: the chapter's words for each, by what they are about.
+    """
     claim(
         id,
         THESIS,
@@ -24,8 +27,8 @@ def _says(
         DIMENSIONS,
         section,
         *(
-            Part(Value(five("agreement", {"statement": text})), label=text)
-            for text in statements
+            Part(Value(five("agreement", {"statement": text})), label=name)
+            for name, text in statements.items()
         ),
         bound=0.5,
         basis=NETWORKS,
@@ -38,24 +41,23 @@ _says(
     "section 4.2.5, figure 3.3, table 4.6",
     "Dimensions rise and then fall, by TwoNN and by PCA",
     "Profiles of QuantNET",
-    "hunchback by TwoNN: rises, then falls",
-    "hunchback by PCA (99 %, channels)",
+    TwoNN="hunchback by TwoNN: rises, then falls",
+    PCA="hunchback by PCA (99 %, channels)",
 )
 _says(
     "thesis-significance",
     "section 4.2.5, figures 4.6 and 4.7",
-    "By TwoNN the second convolution matters least, the first linear layer "
-    "most",
+    "By TwoNN conv2 is the least significant layer, linear1 the most",
     "Significant layers",
-    "conv2 changes the dimension least",
-    "linear1 changes it most",
+    conv2="conv2 changes the dimension least",
+    linear1="linear1 changes it most",
 )
 _says(
     "thesis-domains",
     "section 4.2.5, table 4.6",
-    "Source and target have nearly the same dimensions",
+    "Dimensions of source and target differ by less than a tenth",
     "Table 4.6",
-    "source and target within 10 % in each layer",
+    layers="source and target within 10 % in each layer",
 )
 claim(
     "thesis-starred",

@@ -186,7 +186,7 @@ def unsure(asked: Claim) -> Rows:
     made = Made()
     for part in asked.parts:
         step = offset(asked)
-        value = asked.bound + asked.sign * 0.05 * step
+        value = asked.bound + asked.sign * 0.25 * step
         reach = step
         if part.printed is not None:
             reach += abs(part.printed.value - value)
