@@ -217,6 +217,7 @@ def page(rows: Rows | None = None) -> str:
     for document, (title, source) in DOCUMENTS.items():
         text += f"## {title}\n\nThe source is {{cite:t}}`{source}`.\n\n"
         own = [c for c in CLAIMS.values() if c.document == document]
+        own.sort(key=lambda asked: asked.chapter)
         text += "\n".join(entry(asked, rows) for asked in own) + "\n"
     text += "## Every table and figure\n\n" + coverage()
     return text.rstrip() + "\n"

@@ -69,7 +69,8 @@ class Number:
     def shown(self) -> str:
         """The text, and what it comes to where it is a calculation."""
         plain = " " not in self.text
-        return self.text if plain else f"{self.text} = {self.value:.4g}"
+        text = self.text if plain else f"{self.text} = {self.value:.4g}"
+        return text.replace("-", "−")
 
 
 def number(document: str, where: str, quantity: str, **keys: object) -> Number:

@@ -103,7 +103,8 @@ claim(
     REPORT,
     "section 3, figure 3",
     "The three curves of figure 3, for ResNet-50",
-    "The same readings as above, from rows of the report's own network.",
+    "The readings of the other claims on figure 3, from rows of the report's "
+    "own network.",
     "03_gpfq_sweeps",
     "Four stages",
     large=True,

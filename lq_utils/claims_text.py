@@ -33,7 +33,8 @@ def heading_id(heading: str) -> str:
 
     Introduced on the page of claims.
     """
-    return str(make_id(heading))
+    # Apostrophes become typographic, which ids leave out.
+    return str(make_id(heading.replace("'", "")))
 
 
 def section_link(chapter: str, section: str) -> str:

@@ -447,4 +447,5 @@ def test_one_network_is_called_one() -> None:
 
 
 def test_headings_become_ids() -> None:
-    assert heading_id("The report's five pairs") == "the-report-s-five-pairs"
+    assert heading_id("Is it a good summary?") == "is-it-a-good-summary"
+    assert heading_id("The report's five pairs") == "the-reports-five-pairs"
