@@ -50,8 +50,8 @@ FRONT = ROOT / "book" / "intro.md"
 START = "<!-- claims summary: start -->"
 END = "<!-- claims summary: end -->"
 SYNTHETIC = "synthetic"  # the rung of images that the book draws
-# Networks that no chapter runs have a command of their own.
-LARGE_COMMAND = "python -m lq_utils network --list"
+# What to do for networks that no chapter runs.
+LARGE = "Needs a large network that no chapter runs: see [re-run](rerun.md)."
 INTRODUCTION = """\
 <!-- Written by `python -m lq_utils.claims`: change the claims, not this. -->
 
@@ -126,7 +126,7 @@ def _ends(asked: Claim, found: Finding, rows: Rows) -> str:
     if asked.reason:
         return asked.reason
     if asked.large:
-        return f"Needs a large network: `{LARGE_COMMAND}` has the command."
+        return LARGE
     if found.verdict != NOT_RUN:
         return runs(found)
     chapters = {q.chapter for p in asked.parts for q in p.reading.queries}
