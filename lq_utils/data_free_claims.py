@@ -8,7 +8,8 @@ import pandas as pd
 from lq_utils.bit_limits import TOLERANCE
 from lq_utils.data_free_tables import interval, verdict
 from lq_utils.published import published_value
-from lq_utils.stats import holm, mean_interval
+from lq_utils.results import Run
+from lq_utils.stats import Interval, holm, mean_interval
 
 Claim = dict[str, str]  # claim, evidence, verdict
 ALPHA = 0.05
@@ -20,15 +21,51 @@ def _claim(claim: str, evidence: str, found: str) -> Claim:
     return {"claim": claim, "evidence": evidence, "verdict": found}
 
 
+def mean_gap(shifts: pd.DataFrame) -> Interval | None:
+    """Shift of a layer's mean by powers of two less that by uniform levels.
+
+    ``shifts`` as in ``mean_claim``; None without both quantizers.
+    Introduced in chapter 7.
+    """
+    if not {LOGARITHMIC, UNIFORM} <= set(shifts):
+        return None
+    return mean_interval(shifts[LOGARITHMIC] - shifts[UNIFORM])
+
+
+def range_gap(channels: dict[str, pd.Series]) -> Interval | None:
+    """How much farther from a channel's range uniform levels are.
+
+    ``channels`` as in ``range_claim``; None without both quantizers.
+    Introduced in chapter 7.
+    """
+    if not {LOGARITHMIC, UNIFORM} <= set(channels):
+        return None
+    off = {name: (values - 1).abs() for name, values in channels.items()}
+    return mean_interval((off[UNIFORM] - off[LOGARITHMIC]).dropna())
+
+
+def record_gaps(
+    run: Run, shifts: pd.DataFrame, channels: dict[str, pd.Series]
+) -> None:
+    """Record ``mean_gap`` and ``range_gap``, where they exist.
+
+    Introduced in chapter 7.
+    """
+    gaps = {"mean_gap": mean_gap(shifts), "range_gap": range_gap(channels)}
+    for metric, found in gaps.items():
+        if found is not None:
+            run.record(metric, found.value, n=found.n, ci=found.ci)
+
+
 def mean_claim(shifts: pd.DataFrame) -> list[Claim]:
     """Uniform levels keep the mean better than powers of two do.
 
     ``shifts``: magnitude of the shift of each layer's mean, a column a
     quantizer. Without both quantizers no claim. Introduced in chapter 7.
     """
-    if not {LOGARITHMIC, UNIFORM} <= set(shifts):
+    found = mean_gap(shifts)
+    if found is None:
         return []
-    found = mean_interval(shifts[LOGARITHMIC] - shifts[UNIFORM])
     evidence = "shift of powers of two less uniform " + interval(
         found.value, found.low, found.high, 3
     )
@@ -42,10 +79,9 @@ def range_claim(channels: dict[str, pd.Series]) -> list[Claim]:
     ``channels``: ``range_kept`` of every channel by quantizer, the same
     channels in each. Introduced in chapter 7.
     """
-    if not {LOGARITHMIC, UNIFORM} <= set(channels):
+    found = range_gap(channels)
+    if found is None:
         return []
-    off = {name: (values - 1).abs() for name, values in channels.items()}
-    found = mean_interval((off[UNIFORM] - off[LOGARITHMIC]).dropna())
     evidence = "uniform is farther from the range by " + interval(
         found.value, found.low, found.high, 3
     )

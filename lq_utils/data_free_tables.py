@@ -173,6 +173,28 @@ def cosine_relations(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def record_cosines(run: Run, related: pd.DataFrame) -> None:
+    """Record both correlations of ``cosine_relations``, with intervals.
+
+    What does not exist is left out. Introduced in chapter 7.
+    """
+    columns = {
+        "cosine_correlation": ("correlation", "low", "high"),
+        "cosine_correlation_given_accuracy": (
+            "given accuracy",
+            "given low",
+            "given high",
+        ),
+    }
+    for row in related.to_dict("records"):
+        keys = {"network": row["network"], "bits": row["bits"]}
+        for metric, names in columns.items():
+            value, low, high = (float(row[name]) for name in names)
+            ci = (low, high) if np.isfinite([low, high]).all() else None
+            if np.isfinite(value):
+                run.record(metric, value, n=row["subsets"], ci=ci, **keys)
+
+
 def half_differences(rows: pd.DataFrame, sets: pd.DataFrame) -> pd.DataFrame:
     """First half of the layers rounded less second half, image by image.
 

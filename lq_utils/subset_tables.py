@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lq_utils.authors_study import authors_means
 from lq_utils.intervals import Interval
 from lq_utils.label_aware import Classes, subset_key
-from lq_utils.stats import holm, paired
+from lq_utils.results import Run
+from lq_utils.stats import StatsError, correlation, holm, paired
 from lq_utils.study import PROTOCOLS, relation, summary
 
 AXES = ("median", "full")
@@ -102,6 +104,29 @@ def relation_table(curve: pd.DataFrame) -> pd.DataFrame:
             found = relation(part, axis, "drop_sub", "original_sub")
             lines.append({"name": name, "bits": bits} | found)
     return pd.DataFrame(lines)
+
+
+def record_accuracy_links(run: Run, curve: pd.DataFrame) -> None:
+    """How accuracy itself follows the median distance, before and after.
+
+    Spearman's correlation over subsets as rows ``accuracy_link``, for the
+    stages "original" and "quantized" under Sub; what does not exist, for too
+    few subsets or values that do not vary, is left out. ``curve`` is that of
+    ``relation_table``, with ``subset_logits``.
+
+    Introduced in chapter 3.
+    """
+    stages = {"original": "original_sub", "quantized": "subset_logits"}
+    for (name, bits), part in curve.groupby(["name", "bits"], sort=False):
+        for stage, score in stages.items():
+            try:
+                link = correlation(np.log(part["median"]), part[score])
+            except StatsError:
+                continue
+            keys = {"name": name, "bits": int(bits), "stage": stage}
+            run.record(
+                "accuracy_link", link.value, n=link.n, ci=link.ci, **keys
+            )
 
 
 def sign_verdict(interval: Interval, sign: int = 1) -> str:

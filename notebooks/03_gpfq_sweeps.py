@@ -634,6 +634,7 @@ for line in relations.to_dict("records"):
         if np.isfinite(answer.value):
             ci, n = answer.ci, line["subsets"]
             run.record(what, answer.value, ci=ci, n=n, **at)
+st.record_accuracy_links(run, curve)
 
 # %% [markdown]
 # Read *correlation* first and *partial* after it. The report expects both to

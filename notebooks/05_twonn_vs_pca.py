@@ -56,6 +56,7 @@ from lq_utils import dimension_claims as dc
 from lq_utils import dimension_figures as figures_of
 from lq_utils import dimension_study as ds
 from lq_utils import dimension_tables as dt
+from lq_utils.claim_rows import record_agreement
 from lq_utils.components import component_counts, explained_variance
 from lq_utils.data import load_dataset
 from lq_utils.dimension import register_estimator, two_nearest_neighbors
@@ -812,6 +813,7 @@ table(at, f"TwoNN on parts of the images, at {threshold:g}.", 2)
 # %%
 verdicts = dc.thesis_verdicts(trained_rows, domains)
 table(verdicts, "What the thesis says of dimensions, and ours.", 2)
+record_agreement(run, verdicts)
 
 # %%
 for line in shown.to_dict("records"):

@@ -64,6 +64,7 @@ from lq_utils.artifact import load_quantized, save_quantized, size_report
 from lq_utils.binary_kernel import binary_linear
 from lq_utils.binary_packing import pack_signs
 from lq_utils.binary_timing import layer_shapes, time_binary
+from lq_utils.claim_rows import record_orderings
 from lq_utils.compression_scores import ALPHA, THESIS_IMAGES, thesis_value
 
 # %%
@@ -1046,6 +1047,8 @@ for name, frame in (
         ct.record_scores(run, frame, metric, table=name)
 for metric in ("accuracy", "difference", "mib", "compressed_mib"):
     ct.record_scores(run, final, metric, table="4.8")
+record_orderings(run, told, "4.7")
+record_orderings(run, verdicts, "4.8")
 
 # %%
 run.save()

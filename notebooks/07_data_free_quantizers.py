@@ -959,9 +959,7 @@ table(
     2,
     name="cosine-relations",
 )
-metrics = {"correlation": "cosine_correlation"}
-metrics["given accuracy"] = "cosine_correlation_given_accuracy"
-dft.record_columns(run, related, metrics, ["network", "bits"])
+dft.record_cosines(run, related)
 
 # %% [markdown]
 # Subsets share classes, so they are not independent, and the intervals are
@@ -1231,6 +1229,7 @@ claims = dfc.mean_claim(shifts) + dfc.range_claim(kept_ranges)
 claims += dfc.loss_claim(best) + dfc.bias_claim(bias)
 claims += dfc.data_claim(shares) + dfc.orthogonality_claim(related)
 claims += dfc.layers_claim(halves)
+dfc.record_gaps(run, shifts, kept_ranges)
 table(pd.DataFrame(claims), "The poster's claims.", name="verdicts")
 
 # %% [markdown]

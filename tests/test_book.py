@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import page_samples
 import pandas as pd
 import pytest
+import recorded_rows
 import yaml
 from book_build import (
     Build,
@@ -182,6 +183,19 @@ def test_a_second_run_gives_the_same_rows(
         for folder in (book.results, tmp_path / "results" / "smoke")
     )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+# Only CIFAR has the classes that the report prints distances of.
+ONLY_CIFAR = {"report_pair_distance", "report_pair_rank"}
+
+
+def test_chapters_record_the_rows_that_claims_know(book: Build) -> None:
+    found = recorded_rows.recorded(book.results)
+    known = {line for line in recorded_rows.known() if line[0] == "smoke"}
+    again = "run python tests/recorded_rows.py _build/results/smoke"
+    assert not found - known, again
+    missing = {line for line in known - found if line[2] not in ONLY_CIFAR}
+    assert not missing, again
 
 
 def test_status_page_names_every_run(book: Build) -> None:

@@ -12,13 +12,13 @@ import pytest
 from lq_utils.paths import ROOT
 
 BOOK = ROOT / "book"
-GENERATED = {"errata.md", "status.md"}
+GENERATED = {"errata.md", "claims.md", "status.md"}
 ALL_PAGES = sorted(BOOK.glob("*.md"))
 PAGES = [path for path in ALL_PAGES if path.name not in GENERATED]
 BIBLIOGRAPHY = BOOK / "references.bib"
 EXPECTED = {
     "intro", "how_to_read", "rerun", "extend", "notation", "glossary",
-    "errata", "troubleshooting", "bibliography",
+    "errata", "claims", "troubleshooting", "bibliography",
 }  # fmt: skip
 
 RESULT_LIKE = {
