@@ -34,6 +34,7 @@ from lq_utils.claims_core import (
     find,
 )
 from lq_utils.claims_coverage import PLACES, Place
+from lq_utils.claims_headlines import headlines
 from lq_utils.claims_text import (
     cell,
     evidence,
@@ -241,7 +242,8 @@ def front(text: str, rows: Rows | None = None) -> str:
             "where the summary of claims shall stand"
         )
     more = "Every claim, its test and its rows: [the claims](claims.md)."
-    return f"{before}{START}\n{summary(rows)}\n\n{more}\n{END}{after}"
+    found = "\n\n".join((summary(rows), headlines(rows), more))
+    return f"{before}{START}\n{found}\n{END}{after}"
 
 
 def _wanted() -> dict[Path, str]:

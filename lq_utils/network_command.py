@@ -72,20 +72,6 @@ def pending_networks() -> pd.DataFrame:
     return states[states["state"] != COMMITTED].reset_index(drop=True)
 
 
-def states_markdown() -> str:
-    """``network_states`` as a Markdown table for a page of the book.
-
-    Introduced in chapter 3.
-    """
-    states = network_states()
-    lines = ["| network | state | command |", "|---|---|---|"]
-    lines += [
-        f"| {row.network} | {row.state} | `{row.command}` |"
-        for row in states.itertuples()
-    ]
-    return "\n".join(lines)
-
-
 def parser() -> argparse.ArgumentParser:
     """Options of the command. Introduced in chapter 3."""
     found = argparse.ArgumentParser(

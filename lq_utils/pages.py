@@ -16,6 +16,7 @@ from lq_utils import runner
 from lq_utils.chapter_pages import make_page
 from lq_utils.page_record import PageError, Record
 from lq_utils.paths import ROOT, atomic_write
+from lq_utils.reference import states_markdown
 
 CHAPTERS = ROOT / "book" / "chapters"
 STATUS = ROOT / "book" / "status.md"
@@ -188,6 +189,13 @@ The table is written by the build, from the record that each run leaves.
 | chapter | profile | seed | data | executed | seconds |
 |---|---|---|---|---|---:|
 {rows}
+
+## Reference rows
+
+Full runs whose rows are committed with the book, and those that are pending.
+Every chapter compares itself with them.
+
+{states_markdown()}
 
 ## Environment
 

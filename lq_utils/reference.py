@@ -1,7 +1,8 @@
 """``python -m lq_utils reference 01``: make a full run the reference.
 
 Copies its rows and its record to ``data/results/``, to be committed;
-tolerances beside them stay as they are.
+tolerances beside them stay as they are. Without a chapter it lists which
+rows are committed, and the command for those that are pending.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from lq_utils.paths import REFERENCE, atomic_write, results_dir
-from lq_utils.profiles import find_chapter
+from lq_utils.profiles import chapters, find_chapter
 from lq_utils.records import ResultError, load_run
 
 PROFILE = "full"
@@ -40,6 +43,50 @@ def keep_reference(chapter: str) -> Path:
     return REFERENCE / chapter
 
 
+def reference_states() -> pd.DataFrame:
+    """Every chapter and large network, with its reference rows.
+
+    Columns: what, rows (their number, 0 where they are pending), date and
+    data of the run, command (that fills it).
+
+    Introduced in chapter 1.
+    """
+    from lq_utils.network_command import network_states
+
+    lines = []
+    for name in chapters():
+        command = f"python -m lq_utils run {name[:2]} --profile {PROFILE}"
+        lines.append(_state(name, REFERENCE / name, command))
+    for row in network_states().itertuples():
+        folder = REFERENCE / "networks" / str(row.network)
+        lines.append(_state(str(row.network), folder, str(row.command)))
+    return pd.DataFrame(lines)
+
+
+def _state(name: str, folder: Path, command: str) -> dict[str, object]:
+    line = {"what": name, "rows": 0, "date": "", "data": ""}
+    if (folder / "rows.csv").is_file():
+        record = load_run(folder)
+        line |= {"rows": record["rows"], "date": record["date"][:10]}
+        line |= {"data": record["stamp"]}
+    return {**line, "command": command}
+
+
+def states_markdown() -> str:
+    """``reference_states`` as a Markdown table, for the status page.
+
+    Introduced in chapter 1.
+    """
+    lines = [
+        "| chapter or network | rows | run | data |",
+        "|---|---:|---|---|",
+    ]
+    for row in reference_states().itertuples():
+        run = row.date or f"pending: `{row.command}`"
+        lines.append(f"| {row.what} | {row.rows} | {run} | {row.data} |")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m lq_utils reference``.
 
@@ -50,7 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("chapter", help="01 or 01_class_distances")
-    chapter = find_chapter(parser.parse_args(argv).chapter)
+    parser.add_argument("chapter", nargs="?", help="01 or 01_class_distances")
+    given = parser.parse_args(argv).chapter
+    if given is None:
+        states = reference_states()
+        pending = int((states["rows"] == 0).sum())
+        print(states.to_string(index=False))
+        print(f"{len(states) - pending} committed, {pending} pending")
+        return 0
+    chapter = find_chapter(given)
     print(f"reference rows of {chapter}: {keep_reference(chapter)}")
     return 0

@@ -42,9 +42,9 @@ from lq_utils.models import MODELS, count_parameters, register_model
 from lq_utils.network_command import (
     network_states,
     pending_networks,
-    states_markdown,
 )
 from lq_utils.records import ResultError, load_run
+from lq_utils.reference import reference_states
 from lq_utils.registry import UnknownName
 from lq_utils.rows import load_rows
 from lq_utils.study import PROTOCOLS
@@ -150,7 +150,7 @@ def tiny_network(
     """A tiny registered network, caches and results of its own."""
     monkeypatch.setenv("LQ_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("LQ_RESULTS_DIR", str(home / "results"))
-    for module in ("large_run", "network_command"):
+    for module in ("large_run", "network_command", "reference"):
         monkeypatch.setattr(f"lq_utils.{module}.REFERENCE", home / "kept")
     register_model("tinynet", replace=True)(TinyNet)
     register_large_network(NAME, replace=True)(lambda: tiny_settings(dataset))
@@ -325,9 +325,8 @@ def test_the_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pending = pending_networks()
     assert NAME not in set(pending["network"])
     assert len(pending) == len(LARGE_NETWORKS) - 1
-    table = states_markdown().splitlines()
-    assert len(table) == 2 + len(LARGE_NETWORKS)
-    assert "network resnet50_cifar100 --keep`" in table[2]
+    rows = reference_states().set_index("what")["rows"]
+    assert rows[NAME] > 0 == rows["resnet50_cifar100"]
 
 
 def test_a_network_that_falls_short_says_so(

@@ -13,12 +13,15 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from lq_utils import pages
+from lq_utils.__main__ import main as command
 from lq_utils.chapter_pages import make_page, parameter_table
 from lq_utils.figures import NO_RUN
 from lq_utils.page_record import PageError, Record
 from lq_utils.parameters import parse_cell
-from lq_utils.paths import ROOT
+from lq_utils.paths import REFERENCE, ROOT
 from lq_utils.profiles import chapters
+from lq_utils.reference import reference_states, states_markdown
+from lq_utils.rows import load_rows
 
 
 def _page(folder: Path) -> NotebookNode:
@@ -193,6 +196,23 @@ def test_pages_of_other_chapters_are_removed(
     pages.remove_others({"01_kept"})
     assert [p.name for p in folder.iterdir()] == ["01_kept.ipynb"]
     assert [p.name for p in rendered.iterdir()] == ["01_kept.html"]
+
+
+def test_reference_rows_are_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    states = reference_states().set_index("what")
+    assert list(states.index[: len(chapters())]) == chapters()
+    first = states.loc["01_class_distances"]
+    assert first["rows"] == len(load_rows(REFERENCE / "01_class_distances"))
+    pending = states[states["rows"] == 0]
+    assert "resnet50_cifar100" in pending.index
+    assert command(["reference"]) == 0
+    text = capsys.readouterr().out
+    assert f"{len(states) - len(pending)} committed" in text
+    assert all(line in text for line in pending["command"])
+    table = states_markdown()
+    assert table.count("pending: `python -m lq_utils") == len(pending)
 
 
 def test_status_page_lists_runs_and_versions(tmp_path: Path) -> None:
