@@ -39,7 +39,7 @@
 # Validation images choose the epoch; dimensions are of training images; test
 # images report.
 #
-# **Time on two cores.** smoke: two minutes; quick: five minutes and full: six
+# **Time on two cores.** smoke: two minutes; quick: five minutes and full: five
 # hours (both are estimates).
 
 # %%
