@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is well, 1 a failed run, 2 a mistake in what was asked for, 130
     stopped by the keyboard.
+
+    Introduced in chapter 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):

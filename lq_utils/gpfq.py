@@ -163,6 +163,8 @@ def gpfq_patches(
     The same decisions as :func:`gpfq` on their Gram matrices, without an
     ``[N, N]`` matrix: cheaper where N is several times K. No groups.
 
+    Raises SolverError where patches and weight do not fit.
+
     Source: Lybrand and Saab 2021, algorithm 1. Introduced in chapter 3.
     """
     fits = quantized.shape[1] == weight.shape[1]
