@@ -203,7 +203,7 @@ TOPICS = (
         "Notebooks, pages that are made, errata, releases.",
         "notebooks gates execution options runner page_record chapter_pages "
         "pages errata errata_* cluster_costs topics source_code docstrings "
-        "api_page generated_pages",
+        "api_page generated_pages layers architecture",
     ),
     Topic(
         "commands",
