@@ -37,7 +37,8 @@ def escaped(text: str) -> str:
     """
     text = re.sub(r"([\\`*_{}\[\]<>#|$~^@&])", r"\\\1", text)
     text = re.sub(r"(?<=\w)\.(?=\w)|:(?=\S)|--", r"\\\g<0>", text)
-    return re.sub(r"(?m)^(\s*)([-+=]|\d+[.)])", r"\1\\\2", text)
+    text = re.sub(r"(?m)^(\s*)([-+=])", r"\1\\\2", text)
+    return re.sub(r"(?m)^(\s*\d+)([.)])", r"\1\\\2", text)
 
 
 def inline(text: str) -> str:
