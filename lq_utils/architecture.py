@@ -69,6 +69,16 @@ test finds every circle.
 
 """
 
+END = """\
+## What is checked besides
+
+The pages of {doc}`api/index` and this page are made from the source, and a
+test fails where they are out of date. The same holds for
+`requirements.licences.md`, the licences of all locked packages: one that is
+unknown, or asks for more than its notice, needs a word. Another test reads
+the source for calls that could run code hidden in a file.
+"""
+
 
 def _places(graph: Graph) -> dict[str, tuple[float, float]]:
     """Middle of each box: rows by layer, each row centred."""
@@ -177,7 +187,7 @@ def page() -> str:
         f"The {len(imports)} modules themselves lie in {deep} layers.\n\n"
         "## Topics and their modules\n\n"
         "The number after a topic counts imports of one module by another.\n\n"
-        f"{_table(counts, grouped)}\n"
+        f"{_table(counts, grouped)}\n\n{END}"
     )
 
 

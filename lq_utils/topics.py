@@ -72,8 +72,7 @@ TOPICS = (
         "Results",
         "Result rows, the sources' numbers, comparisons with a reference.",
         "results rows records published compare comparison reference "
-        "parameters specs profiles freshness "
-        "authors_files",
+        "two_runs parameters specs profiles freshness authors_files",
     ),
     Topic(
         "figures",
@@ -203,13 +202,14 @@ TOPICS = (
         "Notebooks, pages that are made, errata, releases.",
         "notebooks gates execution options runner page_record chapter_pages "
         "pages errata errata_* cluster_costs topics source_code docstrings "
-        "api_page generated_pages layers architecture",
+        "api_page generated_pages layers architecture licences bootstrap "
+        "release book_zip book_print",
     ),
     Topic(
         "commands",
         "Command line",
         "What python -m lq_utils does, and the environment.",
-        "__main__ bootstrap doctor compress_command compress_report",
+        "__main__ doctor compress_command compress_report",
     ),
 )
 
