@@ -10,13 +10,14 @@ USAGE = """python -m lq_utils <command> [options]
 
 commands:
   run        run chapters: run 01 --profile quick -p seed 1; run all
-  compare    rows of a run against the reference: compare 01
+  compare    rows of a run against the reference: compare 01; or A B
   reference  make a full run the committed reference: reference 01
   notebooks  make the .ipynb from the .py; --check only reports
   doctor     check environment, data and GPU
   data       download the real data sets
   train      train the committed networks
   book       run all chapters and render the book
+  release    the rendered book as book.zip and book.pdf
   compress   a network for some classes, in a budget: compress --help
   network    train and study a large network: network resnet50_cifar100
 
@@ -31,6 +32,7 @@ MODULES = {
     "data": "data",
     "train": "train_reference",
     "book": "pages",
+    "release": "release",
     "compress": "compress_command",
     "network": "network_command",
 }
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is well, 1 a failed run, 2 a mistake in what was asked for, 130
     stopped by the keyboard.
+
+    Introduced in chapter 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):

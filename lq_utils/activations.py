@@ -17,6 +17,8 @@ class Stream:
 
     ``quantized`` is the same list as ``original`` as long as nothing
     before was quantized.
+
+    Introduced in chapter 3.
     """
 
     original: list[Any]
@@ -41,6 +43,8 @@ class Batches:
 
     The files are mapped, so that the operating system decides what stays
     in memory.
+
+    Introduced in chapter 3.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:

@@ -18,7 +18,10 @@ FIRST_BETA, LAST_BETA = 20.0, 2.0  # the regulariser sharpens linearly
 
 
 class ReconstructionError(ValueError):
-    """These layers cannot be reconstructed as asked."""
+    """These layers cannot be reconstructed as asked.
+
+    Introduced in chapter 8.
+    """
 
 
 def rectified_sigmoid(v: Tensor) -> Tensor:
@@ -127,7 +130,10 @@ def _split(weight: Tensor, grid: Grid, name: str) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Training:
-    """How the rounding of one block is learnt; see ``reconstruct``."""
+    """How the rounding of one block is learnt; see ``reconstruct``.
+
+    Introduced in chapter 8.
+    """
 
     steps: int
     batch_size: int
@@ -158,6 +164,8 @@ class BlockFit:
 
     ``source`` and ``target`` are ``[images, ...]``: what the block reads
     in the quantized network, and what it returned in the original one.
+
+    Introduced in chapter 8.
     """
 
     def __init__(

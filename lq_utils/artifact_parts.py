@@ -53,7 +53,10 @@ class ArtifactError(ValueError):
 
 @dataclass(frozen=True)
 class Parts:
-    """Content of a file before it is written."""
+    """Content of a file before it is written.
+
+    Introduced in chapter 3.
+    """
 
     tensors: dict[str, Tensor]
     header: dict[str, Any]
@@ -101,6 +104,12 @@ def _layout(network: fx.GraphModule) -> str:
 
 
 def encode(quantized: Quantized, model_name: str, num_outputs: int) -> Parts:
+    """What the file of a quantized network holds: tensors and a header.
+
+    Raises ArtifactError for a network that cannot be made again.
+
+    Introduced in chapter 3.
+    """
     network, plan = quantized.model, quantized.plan
     biases = _check_rebuilt(quantized, model_name, num_outputs)
     rows = [row.layer for row in plan if row.bits is not None]
@@ -207,6 +216,12 @@ def _by_type(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def decode(
     tensors: dict[str, Tensor], header: dict[str, Any]
 ) -> fx.GraphModule:
+    """The network that ``encode`` took apart, in evaluation mode.
+
+    Raises ValueError where the parts do not fit together.
+
+    Introduced in chapter 3.
+    """
     plan = Plan.from_text(header["plan"])
     inputs = rules_from_plain(header.get("activations", {}))
     network = _network(

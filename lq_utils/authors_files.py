@@ -40,7 +40,10 @@ Row = tuple[str, str, dict[str, Any], float, str, str]
 
 
 class AuthorsFilesError(FileNotFoundError):
-    """A file of the authors is missing or is not what it should be."""
+    """A file of the authors is missing or is not what it should be.
+
+    Introduced in chapter 1.
+    """
 
 
 def read_matrix(folder: str | Path) -> tuple[np.ndarray, list[str]]:

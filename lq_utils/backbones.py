@@ -31,7 +31,10 @@ DOWNLOAD_TIMEOUT = 15  # seconds without an answer
 
 
 class EmbeddingError(ValueError):
-    """Images cannot be embedded as asked."""
+    """Images cannot be embedded as asked.
+
+    Introduced in chapter 1.
+    """
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ def products_of_rows(
     For rows of many words: vectorised along the words. Four rows of
     weights share each word of the inputs; a tile of weights stays in the
     cache for all inputs.
+
+    Introduced in chapter 6.
     """
     many, words = inputs.shape
     step = max(4, TILE // words // 4 * 4)
@@ -107,6 +109,8 @@ def products_of_columns(
     """The same with weights as ``[words, K]``, for rows of few words.
 
     Vectorised along the outputs, whose sums stay in the cache.
+
+    Introduced in chapter 6.
     """
     many, words = inputs.shape
     for n in range(many):
@@ -123,6 +127,8 @@ def pack_channels(x: np.ndarray, out: np.ndarray) -> bool:
     """Signs of ``x [N, C, P]`` into zeros ``out [N, words, P]``.
 
     Returns whether ``x`` holds NaN, which has no sign.
+
+    Introduced in chapter 6.
     """
     missing = False
     for n in range(x.shape[0]):
@@ -148,6 +154,8 @@ def gather_patches(
     height and width, stride, padding, image height and width. A patch is
     kernel row, kernel column, channel; what lies outside of the image
     stays 0, that is +1.
+
+    Introduced in chapter 6.
     """
     high, wide, stride, padding, height, width = geometry
     for n in range(out.shape[0]):
@@ -183,6 +191,8 @@ def take_outside(
 
     Outside of the image all inputs are +1: each tap there will add its
     sum of weights ``taps [T, K]``, where zeros add nothing.
+
+    Introduced in chapter 6.
     """
     high, wide, stride, padding, height, width = geometry
     for y in range(base.shape[0]):

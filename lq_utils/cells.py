@@ -56,7 +56,10 @@ class SweepError(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What came of a cell: its rows and seconds, or its error."""
+    """What came of a cell: its rows and seconds, or its error.
+
+    Introduced in chapter 3.
+    """
 
     number: int
     rows: str = ""  # JSON
@@ -96,7 +99,10 @@ def _literal(name: str, value: Any) -> Any:
 
 
 def check_cells(cells: Sequence[Mapping[str, Any]]) -> list[Cell]:
-    """The cells as plain dicts. Raises SweepError, also for doubles."""
+    """The cells as plain dicts. Raises SweepError, also for doubles.
+
+    Introduced in chapter 3.
+    """
     literal = [{k: _literal(k, v) for k, v in c.items()} for c in cells]
     first: dict[str, int] = {}
     for i, cell in enumerate(literal):
@@ -115,7 +121,10 @@ def check_inputs(
     shared: Mapping[str, Any],
     key: Mapping[str, Any],
 ) -> None:
-    """Raises SweepError for inputs without key, or that do not fit."""
+    """Raises SweepError for inputs without key, or that do not fit.
+
+    Introduced in chapter 3.
+    """
     unnamed = [name for name in shared if name not in key]
     if unnamed:
         raise SweepError(
@@ -190,7 +199,10 @@ def _as_list(found: Any) -> Iterable[Any]:
 def run_cell(
     number: int, function: CellFunction, cell: Cell, folder: Path
 ) -> Outcome:
-    """Compute one cell; in this process or in a worker."""
+    """Compute one cell; in this process or in a worker.
+
+    Introduced in chapter 3.
+    """
     seed = hashlib.sha256(canonical_json(cell).encode()).digest()[:4]
     started = time.perf_counter()
     try:

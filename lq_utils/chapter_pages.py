@@ -12,6 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from lq_utils.api_page import BY_CHAPTER
 from lq_utils.figures import NO_RUN
 from lq_utils.page_record import PageError, Record
 from lq_utils.parameters import Parameter, parse_cell
@@ -194,7 +195,21 @@ Take the chapter with you: the notebook
 {{download}}`{name}.ipynb <../../notebooks/{name}.ipynb>`
 or its source {{download}}`{name}.py <../../notebooks/{name}.py>`.
 How to run it with other values: {{doc}}`/book/rerun`.
-"""
+{_helpers(name)}"""
+
+
+def _helpers(chapter: str) -> str:
+    """A link to the helpers that a chapter introduces, if any are listed.
+
+    A chapter of one's own has no list, nor has a book without API pages.
+    """
+    number = chapter.split("_")[0]
+    if not number.isdecimal() or not BY_CHAPTER.is_file():
+        return ""
+    label = f"api-chapter-{int(number)}"
+    if f"({label})=" not in BY_CHAPTER.read_text("utf-8"):
+        return ""
+    return f"What it adds to `lq_utils`: {{ref}}`its helpers <{label}>`.\n"
 
 
 def parameter_table(

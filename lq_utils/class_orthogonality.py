@@ -15,7 +15,10 @@ from lq_utils.inference import predict
 
 
 class FeatureError(ValueError):
-    """A network has no such features, or classes have no direction."""
+    """A network has no such features, or classes have no direction.
+
+    Introduced in chapter 7.
+    """
 
 
 def penultimate_features(network: nn.Module, data: ImageData) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""``python -m lq_utils compare 01``: a run against the reference run."""
+"""``python -m lq_utils compare 01``: a run against the reference run.
+
+With two names, ``compare A B``: the rows of two runs, one by one. A name
+is a folder with ``rows.csv``, or a chapter.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,13 @@ from lq_utils.comparison import (
 from lq_utils.paths import results_dir
 from lq_utils.profiles import find_chapter
 from lq_utils.rows import ResultError, load_rows, load_run
+from lq_utils.two_runs import compare_runs, run_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the comparison; 1 if any row is outside its tolerance.
+
+    Of two runs: 1 if any row differs in more than its run's id.
 
     Raises ``ResultError`` for a run on other data than the reference's.
 
@@ -25,9 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lq_utils compare", description=__doc__
     )
-    parser.add_argument("chapter", help="01 or 01_class_distances")
+    parser.add_argument("chapter", help="01, 01_class_distances or a folder")
+    parser.add_argument("other", nargs="?", help="a second run, to compare")
     parser.add_argument("--profile", default="quick", help="default: quick")
     arguments = parser.parse_args(argv)
+    if arguments.other is not None:
+        names = (arguments.chapter, arguments.other)
+        folders = [run_folder(name, arguments.profile) for name in names]
+        return 1 if compare_runs(*folders) else 0
     chapter = find_chapter(arguments.chapter)
     folder = results_dir() / arguments.profile / chapter
     rows, record = load_rows(folder), load_run(folder)

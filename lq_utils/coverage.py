@@ -47,6 +47,8 @@ def evenness(values: Sequence[float] | np.ndarray) -> float:
     The largest gap as a multiple of the gap that an even cover of the
     same range would have; ``values`` are positive, three or more.
 
+    Raises SubsetError for fewer than three values, or equal ones.
+
     Introduced in chapter 2.
     """
     logs = np.sort(np.log(np.asarray(values, dtype=np.float64)))
@@ -100,6 +102,8 @@ def distance_to_full(g: Gaussians, classes: Sequence[int]) -> float:
 
     Symmetric KL between two Gaussians: one with the pooled mean and
     covariance of ``classes``, one with those of all classes of ``g``.
+
+    Raises SubsetError for no classes.
 
     Introduced in chapter 2.
     """

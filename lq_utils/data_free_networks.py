@@ -22,7 +22,10 @@ KINDS = ("random", "similar", "dissimilar")
 
 
 class LabelError(ValueError):
-    """A label names no network and data set."""
+    """A label names no network and data set.
+
+    Introduced in chapter 7.
+    """
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ BATCHES = 64  # images of a calibration set that pass together
 
 
 class SchemeError(ValueError):
-    """A network cannot be rounded or judged as asked."""
+    """A network cannot be rounded or judged as asked.
+
+    Introduced in chapter 7.
+    """
 
 
 def scheme_plan(

@@ -125,6 +125,8 @@ def confusion_probabilities(
     ``probabilities [N, C]`` rows sum to 1; row i of the result is the
     average over the samples of class i.
 
+    Raises DistanceError where rows are no probabilities.
+
     Introduced in chapter 1.
     """
     probabilities, labels = check_samples(
@@ -147,6 +149,8 @@ def confusion_distance(confusion: np.ndarray) -> np.ndarray:
     ``P`` comes from ``confusion_probabilities``: two classes are close
     when the classifier gives one's probability to the other.
 
+    Raises DistanceError for another shape, or values beyond 0 to 1.
+
     Introduced in chapter 1.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
@@ -162,6 +166,8 @@ def weight_cosine(weights: np.ndarray) -> np.ndarray:
     """1 - cosine of a classifier's class vectors ``[C, d]`` -> ``[C, C]``.
 
     Needs no images at all: only the last layer's weights.
+
+    Raises DistanceError for a class whose weights are all zero.
 
     Introduced in chapter 1.
     """
@@ -214,6 +220,8 @@ def rank_correlations(matrices: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
     ``matrices`` maps a name to ``[C, C]``; all of one size.
 
+    Raises DistanceError for matrices of different sizes.
+
     Introduced in chapter 1.
     """
     columns = {name: pair_values(m) for name, m in matrices.items()}
@@ -227,6 +235,8 @@ def separation_auc(matrix: np.ndarray, superclass_of: np.ndarray) -> float:
 
     The chance that a pair within a superclass is closer than a pair
     across superclasses (ties count half): the Mann-Whitney AUC.
+
+    Raises DistanceError without pairs of both kinds.
 
     Introduced in chapter 1.
     """

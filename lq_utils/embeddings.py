@@ -222,6 +222,8 @@ def umap_2d(
     a seed UMAP runs on one core and repeats on the same machine.
     McInnes, Healy and Melville 2018.
 
+    Raises EmbeddingError for too few points.
+
     Introduced in chapter 1.
     """
     if len(features) <= n_neighbors:

@@ -56,7 +56,10 @@ Entries without a table rest on reasoning alone.
 
 
 class ErrataError(AssertionError):
-    """A check does not confirm what its erratum says."""
+    """A check does not confirm what its erratum says.
+
+    Introduced on the errata page.
+    """
 
 
 def _cell(text: str) -> str:

@@ -85,6 +85,8 @@ class Comparison:
 
     ``misprint`` says what the erratum asserts: that the two differ, or (for
     a number that was checked and is right) that they agree.
+
+    Introduced on the errata page.
     """
 
     what: str
@@ -103,7 +105,10 @@ class Comparison:
 
 
 def show(value: float, digits: int = 4) -> str:
-    """A number for the page: whole numbers whole, others rounded."""
+    """A number for the page: whole numbers whole, others rounded.
+
+    Introduced on the errata page.
+    """
     rounded = round(float(value), digits) + 0.0  # no negative zero
     if rounded.is_integer():
         return f"{int(rounded):,}"
@@ -154,7 +159,10 @@ def claim(
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check returns: a verdict in words, and its comparisons."""
+    """What a check returns: a verdict in words, and its comparisons.
+
+    Introduced on the errata page.
+    """
 
     verdict: str
     comparisons: list[Comparison] = field(default_factory=list)
@@ -165,7 +173,10 @@ Check = Callable[[Numbers], Finding]
 
 @dataclass(frozen=True)
 class Erratum:
-    """One entry of the errata page."""
+    """One entry of the errata page.
+
+    Introduced on the errata page.
+    """
 
     id: str
     document: str

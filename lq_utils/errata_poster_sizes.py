@@ -27,7 +27,10 @@ def _basic_block(inputs: int, width: int, *, project: bool) -> int:
 
 
 def resnet18_parameters(classes: int) -> int:
-    """Parameters of the ImageNet ResNet-18 with another last layer."""
+    """Parameters of the ImageNet ResNet-18 with another last layer.
+
+    Introduced on the errata page.
+    """
     total, inputs = 3 * 64 * 7 * 7 + 2 * 64, 64
     for width in (64, 128, 256, 512):
         total += _basic_block(inputs, width, project=width != inputs)
@@ -37,7 +40,10 @@ def resnet18_parameters(classes: int) -> int:
 
 
 def resnet20_parameters(classes: int) -> int:
-    """Parameters of the CIFAR ResNet-20, projections at the changes."""
+    """Parameters of the CIFAR ResNet-20, projections at the changes.
+
+    Introduced on the errata page.
+    """
     total, inputs = 3 * 16 * 9 + 2 * 16, 16
     for width in (16, 32, 64):
         for _ in range(3):
@@ -47,7 +53,10 @@ def resnet20_parameters(classes: int) -> int:
 
 
 def vgg16_parameters(classes: int) -> int:
-    """Parameters of VGG-16 without batch normalisation."""
+    """Parameters of VGG-16 without batch normalisation.
+
+    Introduced on the errata page.
+    """
     total, inputs = 0, 3
     for width in VGG16_WIDTHS:
         total += (9 * inputs + 1) * width

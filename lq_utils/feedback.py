@@ -33,7 +33,10 @@ register_solver = SOLVERS.register
 
 
 class SolverError(ValueError):
-    """Statistics, weight and grid do not fit together."""
+    """Statistics, weight and grid do not fit together.
+
+    Introduced in chapter 3.
+    """
 
 
 # Inside a solver everything is transposed and grouped, [g, N, R] with
@@ -41,14 +44,28 @@ class SolverError(ValueError):
 
 
 def split_columns(matrix: Tensor, groups: int) -> Tensor:
+    """A matrix of all groups' columns ``[G N, K]`` as ``[G, K, N]``.
+
+    Introduced in chapter 3.
+    """
     return matrix.unflatten(0, (groups, -1)).mT.contiguous()
 
 
 def join_columns(columns: Tensor) -> Tensor:
+    """The inverse of ``split_columns``.
+
+    Introduced in chapter 3.
+    """
     return columns.mT.flatten(0, 1).contiguous()
 
 
 def check_shapes(weight: Tensor, statistics: Statistics) -> int:
+    """The number of groups, where a weight fits to its statistics.
+
+    Raises SolverError where it does not.
+
+    Introduced in chapter 3.
+    """
     groups, n = statistics.hessian.shape[:2]
     if weight.shape[1] != n or weight.shape[0] % groups:
         raise SolverError(
@@ -59,7 +76,10 @@ def check_shapes(weight: Tensor, statistics: Statistics) -> int:
 
 
 def rounding_of(grid: Grid, rows: int, groups: int) -> Rounding:
-    """``(z [g, R], column) -> nearest values`` of a grid."""
+    """``(z [g, R], column) -> nearest values`` of a grid.
+
+    Introduced in chapter 3.
+    """
     wide = grid.per_row(rows)
     scale = split_columns(wide.scale, groups)
     zero = split_columns(wide.zero_point, groups)
@@ -135,7 +155,10 @@ def feedback_sweep(
 
 
 def alive_columns(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Diagonal ``[g, N]`` with ones for dead columns, and who is alive."""
+    """Diagonal ``[g, N]`` with ones for dead columns, and who is alive.
+
+    Introduced in chapter 3.
+    """
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     most = diagonal.amax(dim=1, keepdim=True)
     alive = diagonal > DEAD * most
@@ -151,16 +174,27 @@ def dead_columns(statistics: Statistics) -> int:
 
 
 def descending_order(hessian: Tensor) -> Tensor:
-    """One order for all groups, so that columns keep their grid."""
+    """One order for all groups, so that columns keep their grid.
+
+    Introduced in chapter 3.
+    """
     total = hessian.diagonal(dim1=1, dim2=2).sum(0)
     return total.argsort(descending=True, stable=True)
 
 
 def permuted(matrix: Tensor, order: Tensor) -> Tensor:
+    """Square matrices ``[G, N, N]``, rows and columns in another order.
+
+    Introduced in chapter 3.
+    """
     return matrix[:, order][:, :, order]
 
 
 def restored(columns: Tensor, order: Tensor | None) -> Tensor:
+    """Columns of ``permuted`` statistics in their first order again.
+
+    Introduced in chapter 3.
+    """
     if order is None:
         return columns
     restored = torch.empty_like(columns)

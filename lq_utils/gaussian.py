@@ -18,7 +18,10 @@ LEDOIT_WOLF = "ledoit-wolf"
 
 
 class DistanceError(ValueError):
-    """A class distance cannot be computed from what was given."""
+    """A class distance cannot be computed from what was given.
+
+    Introduced in chapter 1.
+    """
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def regularise(
 
     ``(1 - r) S + r tr(S)/d I``, then eigenvalues below ``floor tr(S)/d``
     are set to that value, so that its inverse stays bounded.
+
+    Raises DistanceError for a shrinkage or floor beyond 0 to 1.
 
     Introduced in chapter 1.
     """

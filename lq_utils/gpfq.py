@@ -83,9 +83,11 @@ def gpfq_stochastic(
     """GPFQ that rounds up or down at random, right on average.
 
     Uniform grids only. Source: Zhang and Saab 2023, stochastic
-    path-following quantization. Introduced in chapter 3.
+    path-following quantization.
 
     Raises SolverError for an alphabet that is not uniform.
+
+    Introduced in chapter 3.
     """
     a = grid.alphabet
     if a.codebook is not None or a.step != 1:
@@ -162,6 +164,8 @@ def gpfq_patches(
 
     The same decisions as :func:`gpfq` on their Gram matrices, without an
     ``[N, N]`` matrix: cheaper where N is several times K. No groups.
+
+    Raises SolverError where patches and weight do not fit.
 
     Source: Lybrand and Saab 2021, algorithm 1. Introduced in chapter 3.
     """

@@ -38,9 +38,11 @@ def gptq(
     ``descending`` is the authors' act-order.
 
     Source: Frantar et al. 2023, algorithm 1, by one Cholesky factor of
-    the flipped matrix. Introduced in chapter 8.
+    the flipped matrix.
 
     Raises SolverError where the damped Hessian is not positive definite.
+
+    Introduced in chapter 8.
     """
     groups = check_shapes(weight, statistics)
     w = split_columns(weight, groups)

@@ -46,7 +46,10 @@ class Interval:
 
 
 def as_vector(name: str, values: ArrayLike, least: int) -> np.ndarray:
-    """float64 ``[n]``. Raises StatsError for NaN and too few values."""
+    """float64 ``[n]``. Raises StatsError for NaN and too few values.
+
+    Introduced in chapter 3.
+    """
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1 or len(vector) < least:
         raise StatsError(
@@ -64,7 +67,10 @@ def as_vector(name: str, values: ArrayLike, least: int) -> np.ndarray:
 def as_pair(
     x: ArrayLike, y: ArrayLike, least: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two float64 ``[n]``. Raises StatsError where they do not fit."""
+    """Two float64 ``[n]``. Raises StatsError where they do not fit.
+
+    Introduced in chapter 3.
+    """
     first, second = as_vector("x", x, least), as_vector("y", y, least)
     if len(first) != len(second):
         raise StatsError(
@@ -75,13 +81,19 @@ def as_pair(
 
 
 def check_level(level: float) -> None:
-    """Raises StatsError for a level that is no probability."""
+    """Raises StatsError for a level that is no probability.
+
+    Introduced in chapter 3.
+    """
     if not 0 < level < 1:
         raise StatsError(f"level is {level}; it lies between 0 and 1")
 
 
 def batch_size(n: int) -> int:
-    """How many draws of ``n`` values fit into memory at a time."""
+    """How many draws of ``n`` values fit into memory at a time.
+
+    Introduced in chapter 3.
+    """
     return max(1, _ELEMENTS // n)
 
 
@@ -121,6 +133,8 @@ def bootstrap(
     time. Undefined where the statistic is so for some draw or with one
     case left out: too few cases, or too many equal ones. Efron 1987.
     Below about twenty cases it is too narrow.
+
+    Raises StatsError for samples of different lengths.
 
     Introduced in chapter 3.
     """

@@ -21,7 +21,10 @@ HALVES = ("first half", "second half")
 
 
 class LayerChoiceError(ValueError):
-    """A set of layers that cannot be rounded."""
+    """A set of layers that cannot be rounded.
+
+    Introduced in chapter 7.
+    """
 
 
 def layer_sets(

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class CalibrationError(ValueError):
-    """The calibration images cannot be used."""
+    """The calibration images cannot be used.
+
+    Introduced in chapter 3.
+    """
 
 
 @dataclass
@@ -112,6 +115,13 @@ def quantize(
 
 
 def check_images(images: Tensor) -> None:
+    """Whether images ``[M, channels, H, W]`` can be calibrated on.
+
+    Raises CalibrationError for another shape, none, or values that are
+    not finite.
+
+    Introduced in chapter 3.
+    """
     if images.ndim != 4 or not len(images):
         raise CalibrationError(
             f"calibration images of shape {tuple(images.shape)}: give at "

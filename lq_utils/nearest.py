@@ -23,7 +23,10 @@ MEMORY = 2**28
 
 
 class DimensionError(ValueError):
-    """A dimension cannot be estimated from what was given."""
+    """A dimension cannot be estimated from what was given.
+
+    Introduced in chapter 5.
+    """
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,8 +165,12 @@ def contents(toc: Path) -> list[str]:
     Introduced in chapter 1.
     """
     entries = yaml.safe_load(toc.read_text("utf-8"))
-    chapters = [c for p in entries["parts"] for c in p["chapters"]]
-    return [entries["root"], *(c["file"] for c in chapters)]
+    names = [entries["root"]]
+    for part in entries["parts"]:
+        for page in part["chapters"]:
+            names.append(page["file"])
+            names += [inner["file"] for inner in page.get("sections", [])]
+    return names
 
 
 def status_page(records: Sequence[Record]) -> str:

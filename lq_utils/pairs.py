@@ -24,6 +24,8 @@ class Values:
 
     ``parts`` are the batches, views of ``whole`` (``[images, ...]``);
     ``whole`` is None where the node does not return one row an image.
+
+    Introduced in chapter 3.
     """
 
     def __init__(self, images: int) -> None:
@@ -60,7 +62,10 @@ class Values:
 
 
 def run_batches(network: Callable[..., Any], inputs: list[Values]) -> Values:
-    """Outputs of a network for all batches."""
+    """Outputs of a network for all batches.
+
+    Introduced in chapter 3.
+    """
     outputs = Values(inputs[0].images)
     for k in range(len(inputs[0].parts)):
         outputs.append(network(*[value.copy(k) for value in inputs]))
@@ -68,7 +73,10 @@ def run_batches(network: Callable[..., Any], inputs: list[Values]) -> Values:
 
 
 class Pair:
-    """A block of two networks, and its layers that are to be quantized."""
+    """A block of two networks, and its layers that are to be quantized.
+
+    Introduced in chapter 3.
+    """
 
     def __init__(
         self,

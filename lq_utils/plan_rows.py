@@ -65,6 +65,8 @@ def check_row(row: LayerPlan) -> None:
     Raises PlanError, GridError or UnknownName for bits that the
     quantizer does not take, an unknown quantizer, granularity, scale
     rule, solver or option, or a negative number of polishing sweeps.
+
+    Introduced in chapter 3.
     """
     # Imported here: the solvers build on plans, not the other way round.
     from lq_utils.solvers import SOLVERS
@@ -92,7 +94,10 @@ def check_row(row: LayerPlan) -> None:
 
 
 def row_to_text(row: LayerPlan) -> dict[str, str]:
-    """The cells of a row, by column; the inverse of `rows_from_text`."""
+    """The cells of a row, by column; the inverse of `rows_from_text`.
+
+    Introduced in chapter 3.
+    """
     text = {name: str(getattr(row, name)) for name in COLUMNS}
     text["bits"] = "" if row.bits is None else str(row.bits)
     text["options"] = ", ".join(f"{k}={v!r}" for k, v in row.options)
@@ -100,7 +105,10 @@ def row_to_text(row: LayerPlan) -> dict[str, str]:
 
 
 def rows_from_text(text: str, source: str) -> Iterator[LayerPlan]:
-    """The rows of a CSV text; raises PlanError naming the line."""
+    """The rows of a CSV text; raises PlanError naming the line.
+
+    Introduced in chapter 3.
+    """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         _check_header(list(reader.fieldnames or []))

@@ -14,7 +14,10 @@ BATCH = 200  # draws at a time
 
 
 class BiasError(ValueError):
-    """Answers cannot be compared."""
+    """Answers cannot be compared.
+
+    Introduced in chapter 7.
+    """
 
 
 class Histograms(NamedTuple):

@@ -39,7 +39,10 @@ __all__ = [
 
 
 class PublishedError(LookupError):
-    """A look-up of a published number that cannot be answered."""
+    """A look-up of a published number that cannot be answered.
+
+    Introduced in chapter 1.
+    """
 
 
 def documents() -> list[str]:

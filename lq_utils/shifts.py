@@ -88,6 +88,8 @@ class Slab:
 
     ``rows`` is ``[8, h, m, C]``, ``first`` and ``last`` are the first and
     last column, ``[h, B, C]``.
+
+    Introduced in chapter 3.
     """
 
     rows: Tensor

@@ -151,6 +151,8 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     Rejecting those below alpha keeps the chance of any false rejection
     below alpha, however the tests depend on each other. Holm 1979.
 
+    Raises StatsError for p-values beyond 0 to 1.
+
     Introduced in chapter 3.
     """
     p = as_vector("p_values", p_values, 1)

@@ -22,7 +22,10 @@ register_subset = SUBSET_KINDS.register
 
 
 class SubsetError(ValueError):
-    """No such subset exists, or it was asked for in a wrong way."""
+    """No such subset exists, or it was asked for in a wrong way.
+
+    Introduced in chapter 2.
+    """
 
 
 @dataclass(frozen=True)

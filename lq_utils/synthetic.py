@@ -159,6 +159,8 @@ def synthetic_with_hashes(
 ) -> tuple[ImageData, np.ndarray]:
     """As ``make_synthetic``, with the pixel hashes of the images ``[N]``.
 
+    Raises DataError for fewer than one image a class.
+
     Introduced in chapter 1.
     """
     classes = recipes(num_classes)

@@ -23,7 +23,10 @@ PROGRESSIVE = (20, 24, 28, 32)
 
 @dataclass(frozen=True)
 class Reference:
-    """A network to commit, and the test accuracy it must reach (0 to 1)."""
+    """A network to commit, and the test accuracy it must reach (0 to 1).
+
+    Introduced in chapter 1.
+    """
 
     model: str
     dataset: str

@@ -76,6 +76,8 @@ def mmd(
     sample of all points. Unbiased, so a value may be slightly negative:
     the two classes cannot be told apart. Gretton et al. 2012, eq. 3.
 
+    Raises DistanceError where most samples are the same point.
+
     Introduced in chapter 1.
     """
     groups = _first_samples(features, labels, num_classes, most)

@@ -34,7 +34,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass
 class Options:
-    """What a calibration does besides the plan; see :func:`quantize`."""
+    """What a calibration does besides the plan; see :func:`quantize`.
+
+    Introduced in chapter 3.
+    """
 
     bias_correction: bool
     reestimate_batch_norm: bool
@@ -44,6 +47,11 @@ class Options:
 
 @dataclass
 class Row:
+    """What the walk did to one layer, and how long it took.
+
+    Introduced in chapter 3.
+    """
+
     layer: str
     bits: int
     levels: int
@@ -56,7 +64,10 @@ class Row:
 
 @dataclass
 class Walk:
-    """State of one calibration."""
+    """State of one calibration.
+
+    Introduced in chapter 3.
+    """
 
     original: fx.GraphModule
     plan: Plan

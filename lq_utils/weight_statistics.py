@@ -19,7 +19,10 @@ SCALES = ("tensor", "channel")
 
 
 class StatisticsError(ValueError):
-    """Weights cannot be compared."""
+    """Weights cannot be compared.
+
+    Introduced in chapter 7.
+    """
 
 
 def _as_rows(weight: Tensor, per: str) -> np.ndarray:

@@ -20,7 +20,10 @@ from lq_utils.paths import WEIGHTS, atomic_write
 
 
 class WeightsError(ValueError):
-    """A weight file is missing, damaged or was made for something else."""
+    """A weight file is missing, damaged or was made for something else.
+
+    Introduced in chapter 1.
+    """
 
 
 def reference_path(model_name: str, dataset: str) -> Path:

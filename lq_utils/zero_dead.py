@@ -19,9 +19,11 @@ def gpfq_zero_dead(
 
     What the label-aware report's GPFQ code does with an input that is
     zero on all calibration images. The other columns are those of GPFQ:
-    a dead one has no part in any product. Introduced in chapter 3.
+    a dead one has no part in any product.
 
     Raises SolverError where the grid has no zero.
+
+    Introduced in chapter 3.
     """
     if float(grid.alphabet.nearest(torch.zeros(1))) != 0:
         raise SolverError(

@@ -354,7 +354,7 @@ def test_a_failing_notebook_fails_the_build(failing: Path) -> None:
 def small() -> Path:
     """A book of one prose page and one chapter that has run."""
     root = copy_sources(scratch_folder())
-    for page in root.glob("book/*.md"):
+    for page in root.glob("book/**/*.md"):
         page.unlink()
     (root / "book/intro.md").write_text("# Start\n\n$x^2$\n", "utf-8")
     (root / "book/rerun.md").write_text("# Again\n\nText.\n", "utf-8")
