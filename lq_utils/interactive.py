@@ -16,13 +16,8 @@ from typing import Any
 from IPython.display import display
 
 from lq_utils.figures import anchor, caption_line, required_text
-from lq_utils.interactive_pieces import (
-    InteractiveError,
-    Points,
-    Steps,
-    points_data,
-    steps_data,
-)
+from lq_utils.interactive_data import points_data, steps_data
+from lq_utils.interactive_pieces import InteractiveError, Points, Steps
 from lq_utils.paths import ROOT
 from lq_utils.tables import html_rows
 

@@ -299,13 +299,12 @@ show(
 #
 # Levels and weights of the whole layer in one drawing follow. Move the slider
 # from few bits to many. Look at where the weights are and where the levels
-# are: powers of two add new ones at zero only, so from some number of bits on
-# they gain nothing where the larger weights are, and their error stands still.
+# are: powers of two add new ones near zero only, so from some number of bits on
+# they gain nothing among the larger weights. Does their error go on falling?
 
 # %%
-names_of = {name: figures_of.NAMES.get(name, name) for name in quantizers}
 show_interactive(
-    bit_steps(weight, names_of),
+    bit_steps(weight, figures_of.NAMES),
     f"Weights of layer {layer}, levels with one scale, and their error.",
     "Histogram of weights, a row of levels a quantizer, errors by bits.",
     "levels-by-bits",

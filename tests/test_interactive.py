@@ -18,6 +18,7 @@ from lq_utils import figures, interactive, results
 from lq_utils import interactive_pieces as pieces
 from lq_utils.data import Provenance
 from lq_utils.ink import INK, INK_DARK
+from lq_utils.interactive_data import compact
 from lq_utils.interactive_pieces import Axis, InteractiveError, Layer, Steps
 
 VOID = {"input", "img", "br", "meta", "link"}
@@ -299,6 +300,6 @@ def test_contrast(mode: dict[str, str]) -> None:
 
 
 def test_numbers_are_compact() -> None:
-    found = pieces.compact([1.0, 0.3333333, np.nan, np.inf, -2e-9])
+    found = compact([1.0, 0.3333333, np.nan, np.inf, -2e-9])
     assert found == [1, 0.33333, None, None, -2e-9]
     assert [type(v) for v in found[:2]] == [int, float]
