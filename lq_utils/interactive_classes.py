@@ -160,7 +160,7 @@ def cluster_steps(
         layers.append(Layer("line", x, y, tone, column, panel=1))
         layers.append(Layer("dots", x, y, tone, column, "now", 1))
     panels = [
-        (Axis("", names=tuple(name[:5] for name in order)), Axis("distance")),
+        (Axis("", names=tuple(order)), Axis("distance")),
         (Axis("clusters"), Axis("per cent")),
     ]
     labels = table["clusters"].astype(str)

@@ -28,7 +28,7 @@ from lq_utils.interactive_pieces import (
     Values,
 )
 
-MOST_NAMES = 12
+MOST_NAMES = 24
 _DIGITS = 5
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from lq_utils.interactive_pieces import Axis, InteractiveError, Layer, Steps
 
 FEWEST = 20  # points that TwoNN needs
+_NEAR = 3.8, 3.0  # half width and height of the view around a point
 
 
 def two_neighbors(points: np.ndarray) -> pd.DataFrame:
@@ -75,7 +76,9 @@ def two_neighbor_steps(
     for step, count in enumerate(counts):
         ratios = found["ratio"].to_numpy()[:count]
         logs, share, slope = regression_points(ratios)
-        layers += _reach(plane, found, count - 1, step)
+        x, y = plane[[count - 1]].T
+        layers.append(Layer("dots", x, y, "ink", "this point", step))
+        layers += _around(plane, found, count - 1, step)
         layers += _fit(logs, share, slope, step)
         last = found.iloc[count - 1]
         rows.append((count, last["r1"], last["r2"], last["ratio"], slope))
@@ -85,24 +88,32 @@ def two_neighbor_steps(
     labels = table["points"].astype(str)
     axes = [
         (Axis("first coordinate"), Axis("second coordinate")),
+        (
+            Axis("around this point", limits=(-_NEAR[0], _NEAR[0])),
+            Axis("in mean distances r₂", limits=(-_NEAR[1], _NEAR[1])),
+        ),
         (Axis("log μ", zero=True), Axis("−log(1 − i/N)", zero=True)),
     ]
     frames = pd.DataFrame({"label": labels, "words": words})
     return Steps("Points used", frames, axes, layers, table)
 
 
-def _reach(
+def _around(
     plane: np.ndarray, found: pd.DataFrame, point: int, step: int
 ) -> list[Layer]:
-    """The point of this step with lines to both neighbours."""
+    """What is near a point, in mean distances to the second neighbour."""
+    away = (plane - plane[point]) / found["r2"].mean()
+    seen = away[(np.abs(away) <= _NEAR).all(axis=1)]
+    layers = [Layer("dots", seen[:, 0], seen[:, 1], "grey", "", step, 1)]
     first, second = found.loc[point, ["first", "second"]].astype(int)
-    layers = []
     looks = ((first, "blue", "nearest"), (second, "vermilion", "second"))
     for end, tone, name in looks:
-        x, y = plane[[point, end]].T
-        layers.append(Layer("line", x, y, tone, f"{name} neighbour", step))
-    x, y = plane[[point]].T
-    return [*layers, Layer("dots", x, y, "ink", "this point", step)]
+        x, y = away[[point, end]].T
+        look = (tone, f"{name} neighbour", step, 1)
+        # The far neighbour of a point at the border may be out of view.
+        if (np.abs(away[end]) <= _NEAR).all():
+            layers.append(Layer("line", x, y, *look))
+    return [*layers, Layer("dots", [0.0], [0.0], "ink", "", step, 1)]
 
 
 def _fit(
@@ -111,8 +122,8 @@ def _fit(
     end = min(logs[-1], share[-1] / slope)
     line = np.array([0.0, end])
     return [
-        Layer("dots", logs, share, "green", "ratios", step, 1, shape=1),
-        Layer("line", line, slope * line, "ink", "fitted line", step, 1),
+        Layer("dots", logs, share, "green", "ratios", step, 2, shape=1),
+        Layer("line", line, slope * line, "ink", "fitted line", step, 2),
     ]
 
 

@@ -104,36 +104,3 @@ class Points:
     near: Sequence[Sequence[int]] = field(default_factory=list)
     group: str = "Show"
     choice: str = "Choose"
-
-
-def bars(
-    slider: str,
-    values: pd.DataFrame,
-    words: Sequence[str],
-    axes: tuple[Axis, Axis],
-    tone: str = "blue",
-) -> Steps:
-    """A slider over sets of bars: a column a step, a row a bar.
-
-    ``values`` are numbers; columns are labels of the slider.
-
-    Raises InteractiveError where ``words`` are not one a column.
-
-    Introduced in chapter 2.
-    """
-    if len(words) != values.shape[1]:
-        raise InteractiveError(
-            f"{len(words)} sentences for {values.shape[1]} sets of bars: "
-            "give one a column"
-        )
-    places = np.arange(len(values))
-    layers = [
-        Layer("bars", places, values.iloc[:, k].to_numpy(), tone, when=k)
-        for k in range(values.shape[1])
-    ]
-    labels = [str(column) for column in values.columns]
-    frames = pd.DataFrame({"label": labels, "words": list(words)})
-    x, y = axes
-    if not x.names:
-        x = Axis(x.label, names=tuple(map(str, values.index)))
-    return Steps(slider, frames, [(x, y)], layers, values.reset_index())

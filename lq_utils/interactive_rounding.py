@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -109,8 +110,8 @@ def _errors(own: pd.DataFrame) -> list[Layer]:
     x, gpfq, plain = (own[c].to_numpy() for c in ("column", "error", "plain"))
     blue, red = ("blue", "GPFQ"), ("vermilion", "plain rounding")
     return [
-        Layer("line", x, gpfq, *blue, faint=True),
-        Layer("line", x, plain, *red, faint=True),
+        Layer("line", x, gpfq, "blue", faint=True),
+        Layer("line", x, plain, "vermilion", faint=True),
         Layer("line", x, gpfq, *blue, when="grow"),
         Layer("line", x, plain, *red, when="grow"),
         Layer("dots", x, gpfq, *blue, when="now"),
@@ -186,10 +187,11 @@ def bit_steps(
     found = grid_errors(weight, list(quantizers), bits)
     far = 1.05 * float(weight.abs().max())
     value = Axis("weight", limits=(-far, far))
-    shown = tuple(quantizers.values())
+    # Long names stand on several lines.
+    shown = tuple("\n".join(wrap(n, 10)) for n in quantizers.values())
     panels = [
         (value, Axis("weights", zero=True)),
-        (value, Axis("", names=tuple(name[:8] for name in shown))),
+        (value, Axis("", names=shown)),
         (Axis("bits"), Axis("squared error / weights", log=True)),
     ]
     layers = [_histogram(weight, far)]

@@ -214,10 +214,10 @@ Markdown(f"A square in five dimensions: {likelihood:.2f} and {slope:.2f}.")
 
 # %% [markdown]
 # The same square, point by point. Each step of the slider adds one point: its
-# two neighbours on the left, the ratios so far and their line on the right;
-# the last steps add many points at once. Look at how unsteady the slope is
-# while points are few, and that it does not matter whether a point lies where
-# the others are dense.
+# place in the square, its two neighbours close up, and the line through all
+# ratios so far; the last steps add many points at once. Look at how unsteady
+# the slope is while points are few, and that a point in a dense place can have
+# the same ratio as one in a thin place.
 
 # %%
 show_interactive(

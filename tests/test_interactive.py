@@ -139,18 +139,18 @@ def test_points_on_the_page_are_those_given() -> None:
     assert page.count("</script>") == 1, "a name closed the script"
 
 
-def test_bars_have_a_set_a_step() -> None:
-    values = pd.DataFrame({"2": [1.0, 2.0], "3": [0.5, 4.0]}, index=["a", "b"])
-    axes = Axis("class"), Axis("distance")
-    found = pieces.bars("Bits", values, ["Two.", "Three."], axes)
-    data = data_in(page_of(found))
-    assert [x["when"] for x in data["layers"]] == [0, 1]
-    assert [x["y"] for x in data["layers"]] == [[1, 2], [0.5, 4]]
+def test_bars_begin_at_zero_and_have_room() -> None:
+    layers = [
+        Layer("bars", [0, 1], [1.0, 2.0], when=0),
+        Layer("bars", [0, 1], [0.5, -4.0], when=1, width=0.5),
+    ]
+    axes = Axis("", names=("a", "b")), Axis("y")
+    data = data_in(page_of(some_steps(layers=layers, panels=[axes])))
+    assert [x["width"] for x in data["layers"]] == [0.8, 0.5]
     (panel,) = data["panels"]
     assert panel["x"]["ticks"] == [[0, "a"], [1, "b"]]
-    assert panel["y"]["range"][0] == 0
-    with pytest.raises(InteractiveError, match="1 sentences for 2"):
-        pieces.bars("Bits", values, ["Two."], axes)
+    assert panel["x"]["range"][0] <= -0.5 and panel["x"]["range"][1] >= 1.5
+    assert panel["y"]["range"][0] < -4 and panel["y"]["range"][1] > 2
 
 
 def test_ticks_of_a_logarithmic_axis_are_inside() -> None:

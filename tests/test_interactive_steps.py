@@ -105,7 +105,8 @@ def test_last_step_is_the_estimate_of_all_points():
     # The plane holds all distances: drawn lines have the true lengths.
     line = next(x for x in piece.layers if x.mark == "line")
     drawn = np.hypot(np.diff(line.x), np.diff(line.y))[0]
-    assert drawn == pytest.approx(piece.numbers.iloc[0]["r1"])
+    unit = neighbors.two_neighbors(points)["r2"].mean()
+    assert drawn * unit == pytest.approx(piece.numbers.iloc[0]["r1"])
     with pytest.raises(InteractiveError, match="at least 20"):
         neighbors.two_neighbor_steps(points[:19], singly=10)
 

@@ -4,8 +4,9 @@
 (() => {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
-  const EDGE = { left: 54, right: 14, top: 12, bottom: 44 };
-  const TALL = 270;
+  const EDGE = { right: 14, top: 12, bottom: 44 };
+  const TALL = 290;
+  const LETTER = 6.6; // pixels of a letter, about
   const NARROW = 560; // pixels; below, panels stand below each other
   const SHAPES = [
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
@@ -26,6 +27,11 @@
     return node;
   }
 
+  const longest = (axis) => {
+    const lines = axis.ticks.flatMap(([, text]) => text.split("\n"));
+    return LETTER * Math.max(0, ...lines.map((line) => line.length));
+  };
+
   function scale(axis, from, to) {
     const bend = axis.log ? Math.log : (value) => value;
     const low = bend(axis.range[0]);
@@ -40,8 +46,13 @@
       const size = { width, height: TALL, viewBox: `0 0 ${width} ${TALL}` };
       const svg = add(box, "svg", size);
       this.width = width;
+      this.left = 32 + longest(axes.y);
+      const room = width - this.left - EDGE.right;
+      // Names that have no room side by side are slanted.
+      this.slanted = (longest(axes.x) + 6) * axes.x.ticks.length > room;
       this.bottom = TALL - EDGE.bottom;
-      this.x = scale(axes.x, EDGE.left, width - EDGE.right);
+      if (this.slanted) this.bottom -= 0.7 * longest(axes.x) - 8;
+      this.x = scale(axes.x, this.left, width - EDGE.right);
       this.y = scale(axes.y, this.bottom, EDGE.top);
       this.base = this.y(
         axes.y.log ? axes.y.range[0] : Math.max(0, axes.y.range[0])
@@ -54,27 +65,35 @@
     horizontal(svg, axis) {
       const y = this.bottom;
       const end = this.width - EDGE.right;
-      add(svg, "path", { class: "lq-axis", d: `M${EDGE.left},${y}H${end}` });
+      add(svg, "path", { class: "lq-axis", d: `M${this.left},${y}H${end}` });
       for (const [value, text] of axis.ticks) {
         const x = this.x(value);
         add(svg, "path", { class: "lq-axis", d: `M${x},${y}v4` });
-        const place = { x, y: y + 17, "text-anchor": "middle" };
+        const place = this.slanted
+          ? {
+              transform: `translate(${x + 4},${y + 13}) rotate(-45)`,
+              "text-anchor": "end",
+            }
+          : { x, y: y + 17, "text-anchor": "middle" };
         add(svg, "text", place, text);
       }
-      const x = (EDGE.left + end) / 2;
+      const x = (this.left + end) / 2;
       const place = { x, y: TALL - 7, "text-anchor": "middle" };
       add(svg, "text", place, axis.label);
     }
 
     vertical(svg, axis) {
-      const x = EDGE.left;
+      const x = this.left;
       const d = `M${x},${this.bottom}V${EDGE.top}`;
       add(svg, "path", { class: "lq-axis", d });
       for (const [value, text] of axis.ticks) {
         const y = this.y(value);
         add(svg, "path", { class: "lq-axis", d: `M${x},${y}h-4` });
-        const place = { x: x - 7, y: y + 4, "text-anchor": "end" };
-        add(svg, "text", place, text);
+        text.split("\n").forEach((line, i, lines) => {
+          const down = 4 + 13 * (i - (lines.length - 1) / 2);
+          const place = { x: x - 7, y: y + down, "text-anchor": "end" };
+          add(svg, "text", place, line);
+        });
       }
       const middle = (this.bottom + EDGE.top) / 2;
       const place = {
