@@ -115,11 +115,11 @@
       return [x, this.y(layer.y[i]).toFixed(1)];
     }
 
-    name(text, x, y) {
+    name(text, x, y, below) {
       const left = x > this.width / 2;
       const place = {
         x: x + (left ? -9 : 9),
-        y: y - 6,
+        y: y + (below ? 15 : -6),
         class: "lq-name",
         "text-anchor": left ? "end" : "start",
       };
@@ -261,7 +261,7 @@
     const ring = ({ layer, i }, look) => {
       const [x, y] = panel.at(layer, i).map(Number);
       add(panel.marks, "circle", { cx: x, cy: y, r: 8, class: look });
-      panel.name(layer.names[i], x, y);
+      panel.name(layer.names[i], x, y, look === "lq-near");
     };
     const draw = () => {
       panel.marks.textContent = "";
