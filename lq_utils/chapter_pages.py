@@ -14,6 +14,7 @@ from nbformat.v4 import new_markdown_cell
 
 from lq_utils.api_page import BY_CHAPTER
 from lq_utils.figures import NO_RUN
+from lq_utils.interactive import without_shared
 from lq_utils.page_record import PageError, Record
 from lq_utils.parameters import Parameter, parse_cell
 
@@ -111,6 +112,11 @@ def _cleaned(cell: NotebookNode, tags: list[str]) -> NotebookNode:
     cell.metadata = nbformat.from_dict(metadata)
     if cell.cell_type == "code":
         cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
+        for output in cell.outputs:
+            shown = output.get("data", {})
+            if "text/html" in shown:
+                # The book loads the script of interactive figures once.
+                shown["text/html"] = without_shared(shown["text/html"])
     return cell
 
 

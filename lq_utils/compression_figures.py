@@ -181,8 +181,11 @@ def clusters_figure(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def _family(set_up: str) -> str:
-    """Key of FAMILIES."""
+def family(set_up: str) -> str:
+    """Family of a set-up by its name: a key of FAMILIES.
+
+    Introduced in chapter 4.
+    """
     if "cluster-preserving" in set_up:
         return "cluster-preserving"
     if set_up.startswith("clustered"):
@@ -194,10 +197,10 @@ def _family(set_up: str) -> str:
 
 def _mark(line: Any) -> dict[str, Any]:
     """A set-up's colour and mark; hollow where it is simulated."""
-    family = _family(line.set_up)
-    colour = COLORS[FAMILIES[family]]
+    kind = family(line.set_up)
+    colour = COLORS[FAMILIES[kind]]
     fill = colour if line.measured else "none"
-    mark = MARKS[list(FAMILIES).index(family)]
+    mark = MARKS[list(FAMILIES).index(kind)]
     return {"color": colour, "marker": mark, "mfc": fill, "ls": "", "ms": 6}
 
 
@@ -231,8 +234,12 @@ def _key(means: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def _pareto_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a set-up: accuracy, kib, median_ms, measured, number."""
+def pareto_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a set-up: accuracy, kib, median_ms, measured, number.
+
+    Raises ScoreError as :func:`pareto_figure`, whose ``rows`` these are.
+    Introduced in chapter 4.
+    """
     columns = ["task", "set_up", "measured", "compressed_bytes", "median_ms"]
     require_columns(rows, columns)
     tasks = list(dict.fromkeys(rows["task"]))
@@ -261,7 +268,7 @@ def pareto_figure(rows: pd.DataFrame) -> Figure:
     Raises ScoreError for rows of several tasks, as ``mean_scores``, or
     for a missing column. Introduced in chapter 4.
     """
-    means = _pareto_means(rows)
+    means = pareto_means(rows)
     height = 4.4 + 0.17 * -(-len(means) // 2)
     fig, axes = plt.subplots(1, 2, figsize=(7.2, height), sharey=True)
     titles = {"kib": "compressed file (KiB)", "median_ms": "latency (ms)"}

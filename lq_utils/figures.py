@@ -110,8 +110,8 @@ def show(fig: Figure, caption: str, alt: str, name: str) -> None:
 
     Introduced in chapter 1.
     """
-    caption, alt = _text(caption, "caption"), _text(alt, "alt")
-    label = f"Figure {_number('figure', _anchor(name))}"
+    caption, alt = required_text(caption, "caption"), required_text(alt, "alt")
+    label = f"Figure {_number('figure', anchor(name))}"
     light = _image(_png(fig), alt, "only-light")
     with dark_ink(fig):
         dark = _image(_png(fig), alt, "only-dark")
@@ -120,7 +120,7 @@ def show(fig: Figure, caption: str, alt: str, name: str) -> None:
         f'<figure class="lq-figure" id="figure-{name}" '
         # The theme hides a caption that is a sibling of a hidden image.
         f'style="margin:1em 0">\n<div>{light}\n{dark}</div>\n'
-        f"{_caption('figcaption', label, caption)}\n</figure>"
+        f"{caption_line('figcaption', label, caption)}\n</figure>"
     )
     display(
         {"text/html": body, "text/plain": f"{label}: {caption} [{alt}]"},
@@ -152,20 +152,20 @@ def table(
 
     Introduced in chapter 1.
     """
-    caption = _text(caption, "caption")
+    caption = required_text(caption, "caption")
     if frame.empty:
         raise ValueError(
             f"the table {caption!r} has no rows: show it only when there "
             "is a result, and say in the text when there is none"
         )
     slug = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60]
-    name = _anchor(name or slug.strip("-") or "table")
+    name = anchor(name or slug.strip("-") or "table")
     label = f"Table {_number('table', name)}"
     body = (
         f'<div class="lq-table" id="table-{name}" role="region" '
         f'tabindex="0" aria-label="{html.escape(label)}" '
         'style="overflow-x:auto;margin:1em 0">\n<table>\n'
-        f"{_caption('caption', label, caption)}\n"
+        f"{caption_line('caption', label, caption)}\n"
         f"{html_rows(frame, digits)}</table>\n</div>"
     )
     text = f"{label}: {caption}\n{frame.to_string()}"
@@ -185,7 +185,13 @@ def provenance_line() -> str:
     return f"{profile} profile · seed {seed} · {run.provenance.stamp()}"
 
 
-def _text(text: str, what: str) -> str:
+def required_text(text: str, what: str) -> str:
+    """The text on one line.
+
+    Raises ValueError, naming ``what``, where there is none.
+
+    Introduced in chapter 1.
+    """
     cleaned = " ".join(text.split()) if isinstance(text, str) else ""
     if not cleaned:
         raise ValueError(
@@ -194,7 +200,11 @@ def _text(text: str, what: str) -> str:
     return cleaned
 
 
-def _anchor(name: str) -> str:
+def anchor(name: str) -> str:
+    """The name, if it can be an anchor on a page; else ValueError.
+
+    Introduced in chapter 1.
+    """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
         raise ValueError(
             f"the name {name!r} cannot be an anchor: start with a letter "
@@ -210,8 +220,12 @@ def _number(kind: str, name: str) -> int:
     return known.setdefault(name, len(known) + 1)
 
 
-def _caption(tag: str, label: str, caption: str) -> str:
-    """Caption element; inline styles serve pages without our CSS."""
+def caption_line(tag: str, label: str, caption: str) -> str:
+    """Caption element, with the line on profile, seed and data.
+
+    Introduced in chapter 1.
+    """
+    # Inline styles serve pages without our CSS.
     return (
         f'<{tag} style="caption-side:bottom;text-align:left;'
         f'padding-top:0.4em"><strong>{label}:</strong> '

@@ -54,6 +54,8 @@ from lq_utils.data import load_dataset
 from lq_utils.embeddings import embed, umap_2d
 from lq_utils.figures import show, table, use_style
 from lq_utils.inference import predict
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_classes import class_points
 from lq_utils.parameters import check_parameters
 from lq_utils.results import reference_rows, start_run
 from lq_utils.weights import load_reference, require_same_split
@@ -257,6 +259,21 @@ show(
 # squares away from it are superclasses that mix. A light row and column is a
 # class that is far from all others, often one with a tight cloud.
 #
+# The matrix and the map together: choose a class in the list, or point at its
+# mark. Its five nearest by the matrix are ringed. Try a class in a crowd and
+# one by itself. Are the ringed ones those that look nearest in the plane? The
+# distance divides by the spread of the classes, so a wide class may be near
+# although its mean is not.
+
+# %%
+show_interactive(
+    class_points(points, sample, D),
+    "Means of the classes on the map; ringed: the five nearest by the matrix.",
+    "Scatter plot of classes, one chosen, with rings around its nearest.",
+    "nearest-classes",
+)
+
+# %% [markdown]
 # Which pairs are closest? CIFAR-100 {cite:p}`krizhevsky2009learning` groups
 # its classes in twenty superclasses, chosen by people. No step above has seen
 # them, so they are a fair first test.

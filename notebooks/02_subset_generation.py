@@ -52,6 +52,8 @@ from lq_utils import subsets as ls
 from lq_utils.data import load_dataset
 from lq_utils.embeddings import embed, umap_2d
 from lq_utils.figures import show, table, use_style
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_classes import class_means, subset_steps
 from lq_utils.parameters import check_parameters
 from lq_utils.results import reference_rows, start_run
 
@@ -371,6 +373,21 @@ hit = np.array([s.median for s in sweep])
 miss = float(np.max(np.abs(hit / aims - 1)))
 run.record("largest_relative_miss", miss, n=targets)
 Markdown(f"The largest relative miss of a target is {miss:.2g}.")
+
+# %% [markdown]
+# The slider goes through these subsets, from the smallest median to the
+# largest. Watch where on the map the classes are, and the sorted distances
+# beside it. In the middle of the range look for subsets in which some pairs
+# are as close as in the first one: their median does not show it.
+
+# %%
+places = class_means(points, labels)
+show_interactive(
+    subset_steps(sweep, places, names),
+    "Subsets by median: their classes on the map, and all their distances.",
+    "Map with the classes of one subset, and its sorted distances.",
+    "subset-by-median",
+)
 
 # %% [markdown]
 # How even is even? Take the largest gap between neighbouring medians on a

@@ -66,6 +66,8 @@ from lq_utils.fingerprints import digest
 from lq_utils.grams import gram_statistics
 from lq_utils.graph import layer_table
 from lq_utils.grids import alphabet
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_rounding import gpfq_steps
 from lq_utils.parameters import check_parameters
 from lq_utils.results import start_run
 from lq_utils.scales import fit_grid
@@ -310,6 +312,21 @@ show(
 # second exercise shows. A small error on the calibration patches is not yet
 # one on other images; accuracies will tell.
 #
+# The next drawing takes the first neuron of this layer by itself, one column
+# a step. Move the slider with the arrow keys, and watch the best real value:
+# where it leaves the weight, GPFQ is paying back what earlier columns have
+# done. Look for a column in which it takes another level than plain rounding,
+# and for what happens to both errors there.
+
+# %%
+show_interactive(
+    gpfq_steps(weight, found, inputs, grid),
+    f"GPFQ on one neuron of layer {middle.name}, column by column.",
+    "Errors of GPFQ and of rounding up to a column; weight and level.",
+    "gpfq-steps",
+)
+
+# %% [markdown]
 # Now all layers of the network, each with the inputs that the quantized
 # layers before it produce. The error is measured on the calibration images,
 # all of their patches, since the worst case is about these. Here the scale is

@@ -71,6 +71,8 @@ from lq_utils.inference import evaluate
 from lq_utils.inference_cost import inference_cost
 
 # %%
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_plans import set_up_points
 from lq_utils.litert_rows import litert_rows
 from lq_utils.models import build_model, count_parameters
 from lq_utils.onnx_export import export_onnx
@@ -933,6 +935,21 @@ show(
     "join what nothing else beats; hollow marks are simulated.",
     "Two scatter plots with a rising staircase.",
     "pareto",
+)
+
+# %% [markdown]
+# The left panel again, to choose from. Take one family in the first list and
+# see how far along the axis it reaches. Then choose set-ups next to each other
+# and compare the intervals that the sentence gives: where they overlap widely,
+# these networks do not say which is better, and bytes decide.
+
+# %%
+show_interactive(
+    set_up_points(judged),
+    "Accuracy on cats and dogs against compressed size, by family.",
+    "Scatter plot of set-ups in which one is chosen.",
+    "set-ups",
+    digits=1,
 )
 
 # %%

@@ -65,6 +65,8 @@ from lq_utils.fingerprints import digest
 
 # %%
 from lq_utils.gride import gride_curve
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_neighbors import two_neighbor_steps
 from lq_utils.kept_networks import kept_network
 from lq_utils.layer_outputs import layer_outputs
 from lq_utils.manifolds import uniform_cube
@@ -210,6 +212,21 @@ for method, by_hand in (("likelihood", likelihood), ("regression", slope)):
     fast = two_nearest_neighbors(flat, method=method)
     assert np.isclose(fast.value, by_hand, rtol=1e-3)
 Markdown(f"A square in five dimensions: {likelihood:.2f} and {slope:.2f}.")
+
+# %% [markdown]
+# The same square, point by point. Each step of the slider adds one point: its
+# place in the square, its two neighbours close up, and the line through all
+# ratios so far; the last steps add many points at once. Look at how unsteady
+# the slope is while points are few, and that a point in a dense place can have
+# the same ratio as one in a thin place.
+
+# %%
+show_interactive(
+    two_neighbor_steps(flat),
+    "TwoNN on the square: neighbours of a point, and the line so far.",
+    "Points of a square with two neighbours; ratios with a fitted line.",
+    "two-neighbours",
+)
 
 # %% [markdown]
 # ## Where the truth is known

@@ -71,7 +71,13 @@ from lq_utils.compression_scores import ALPHA, THESIS_IMAGES, thesis_value
 from lq_utils.figures import show, table, use_style
 from lq_utils.flow_figures import flow_figure
 from lq_utils.hybrid import hybrid_network
-from lq_utils.hybrid_plans import TABLE_4_7, precision_plan
+from lq_utils.hybrid_plans import (
+    QUANTNET_LAYERS,
+    TABLE_4_7,
+    precision_plan,
+)
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_plans import plan_steps
 from lq_utils.kept_networks import kept_network
 from lq_utils.layer_outputs import layer_outputs
 from lq_utils.low_bit import LowBit
@@ -564,6 +570,21 @@ rows = train("06_hybrid", hs.hybrid_rows, [c | setting for c in cells])
 plans = ht.plan_table(rows, list(TABLE_4_7))
 caption = "Table 4.7 of the thesis, and ours"
 show_by_task(plans, caption, "plans", drop=["images", "pairs"])
+
+# %% [markdown]
+# The same lines, plan by plan, smallest file first. Move the slider and watch
+# which layer loses its bits and how far the mark jumps to the left: one layer
+# holds most of the weights, and the others hardly matter for the size. Does
+# the mark fall whenever it moves left?
+
+# %%
+show_interactive(
+    plan_steps(plans, TABLE_4_7, QUANTNET_LAYERS),
+    "Bits of every layer, and what the plan gives: accuracy and size.",
+    "Bars of bits by layer; accuracy against size with one plan marked.",
+    "plans-by-size",
+    digits=2,
+)
 
 # %% [markdown]
 # The thesis concludes from this table that TwoNN is right and PCA wrong: with

@@ -75,6 +75,8 @@ from lq_utils.graph import (
     trace,
     weight_matrix,
 )
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_rounding import bit_steps
 from lq_utils.parameters import check_parameters
 from lq_utils.results import start_run
 from lq_utils.scales import fit_grid
@@ -295,6 +297,21 @@ show(
 # what lies behind the poster's remark about ranges. Four channels of one layer
 # are an illustration and no more.
 #
+# Levels and weights of the whole layer in one drawing follow. Move the slider
+# from few bits to many. Look at where the weights are and where the levels
+# are: powers of two add new ones near zero only, so from some number of bits on
+# they gain nothing among the larger weights. Does their error go on falling?
+
+# %%
+show_interactive(
+    bit_steps(weight, figures_of.NAMES),
+    f"Weights of layer {layer}, levels with one scale, and their error.",
+    "Histogram of weights, a row of levels a quantizer, errors by bits.",
+    "levels-by-bits",
+    digits=5,
+)
+
+# %% [markdown]
 # Now all layers, and both kinds of scales. The question: does the picture hold
 # for all channels, and what is left of it when every channel has a scale of
 # its own? *range kept* and *SQNR* (squared weights over squared errors, in

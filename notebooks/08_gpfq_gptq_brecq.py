@@ -71,6 +71,8 @@ from lq_utils.grams import gram_statistics
 from lq_utils.graph import fold_batch_norm, trace
 from lq_utils.grids import Grid, alphabet
 from lq_utils.inference import predict
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_feedback import feedback_steps
 from lq_utils.layer_study import one_layer
 from lq_utils.parameters import check_parameters
 from lq_utils.peak_memory import peak_memory
@@ -230,6 +232,20 @@ shown = pd.DataFrame({"levels": levels_chosen, "error": errors})
 table(shown.rename_axis("method"), "The tiny layer; squared output error.", 2)
 assert errors["RTN"] > errors["GPFQ"] > errors["GPTQ"]
 assert np.isclose(errors["GPTQ"], errors["best of all"])
+
+# %% [markdown]
+# The same neuron, one decision a step. A square is a decided weight, a triangle
+# what a weight still to come is asked to be. Step through rounding first: the
+# triangles never move. Then see how GPFQ and GPTQ move them after the first
+# decision, and how much of the error GPTQ's triangles take away at once.
+
+# %%
+show_interactive(
+    feedback_steps(w, feedback, by_hand, H),
+    "What each decision asks of the other weights, and the error so far.",
+    "Three weights with their levels; bars of the error, step by step.",
+    "feedback-steps",
+)
 
 # %% [markdown]
 # The library works on matrices for whole layers, in blocks, with one

@@ -75,6 +75,8 @@ from lq_utils.graph import layer_table
 
 # %%
 from lq_utils.inference import to_input
+from lq_utils.interactive import show_interactive
+from lq_utils.interactive_plans import budget_steps
 from lq_utils.label_aware import settings as method_settings
 from lq_utils.label_aware import subset_key
 from lq_utils.parameters import check_parameters
@@ -563,6 +565,47 @@ assert np.isclose(front[-1][1], total_cost[fits].min())
 Markdown(
     f"After each of the three layers {', '.join(map(str, lengths))} partial "
     f"choices are left; at the end {len(choices)} were possible."
+)
+
+# %% [markdown]
+# Now all layers, at every budget. Each column of prices is that of a subset,
+# as in the map of prices above; the last one is that of all classes together.
+
+# %%
+maps_of = {
+    b: stb.cost_map(rows, "divergence", b, seed).loc[list(task.layers)]
+    for b in levels
+}
+of_plan = {
+    label: pd.DataFrame({b: own[label_of] for b, own in maps_of.items()})
+    for label, label_of in (
+        ("prices of the subset", subset_key(studied[0].classes)),
+        ("prices of all classes", subset_key(everything)),
+    )
+}
+
+# %%
+every_bits = {b: template.override("*", bits=b) for b in levels}
+file_sizes = pd.DataFrame(
+    {
+        b: {n: row_bits(plan[n], infos[n]) for n in task.layers}
+        for b, plan in every_bits.items()
+    }
+)
+
+# %% [markdown]
+# Move the slider from the smallest plan to the largest. Which layers get more
+# bits first, and do the two kinds of prices agree on them? On the right both
+# plans are priced by the subset: the gap between the curves is all that prices
+# of its own can save, and diamonds are plans with the same bits everywhere.
+
+# %%
+show_interactive(
+    budget_steps(of_plan, file_sizes),
+    "Bits of each layer at a budget, and the price for the first subset.",
+    "Bars of bits by layer for two plans; price against the budget.",
+    "bits-by-budget",
+    digits=5,
 )
 
 # %% [markdown]

@@ -146,6 +146,17 @@ def test_chapter_page_has_figures_with_provenance(
 
 
 @pytest.mark.parametrize("name", chapters())
+def test_chapter_has_one_interactive_figure(book: Build, name: str) -> None:
+    page = _read(book.html / "book" / "chapters" / f"{name}.html")
+    figures = [a for a in page.all("figure") if "lq-inter" in a["class"]]
+    assert len(figures) == 1
+    scripts = [a["src"] for a in page.all("script") if "src" in a]
+    assert sum("_static/interactive.js" in s for s in scripts) == 1
+    # The page does not carry the script that the output of the cell has.
+    assert "lq-marks" not in page.code
+
+
+@pytest.mark.parametrize("name", chapters())
 def test_chapter_downloads_are_the_committed_files(
     book: Build, name: str
 ) -> None:

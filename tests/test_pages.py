@@ -11,11 +11,13 @@ import pytest
 import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from test_interactive import some_steps
 
 from lq_utils import pages
 from lq_utils.__main__ import main as command
 from lq_utils.chapter_pages import make_page, parameter_table
 from lq_utils.figures import NO_RUN
+from lq_utils.interactive import interactive_html
 from lq_utils.page_record import PageError, Record
 from lq_utils.parameters import parse_cell
 from lq_utils.paths import REFERENCE, ROOT
@@ -26,6 +28,18 @@ from lq_utils.rows import load_rows
 
 def _page(folder: Path) -> NotebookNode:
     return make_page(folder / "executed.ipynb", Record.read(folder))
+
+
+def test_page_leaves_the_shared_script_to_the_book(tmp_path: Path) -> None:
+    body = interactive_html(some_steps(), "A caption.", "An alt.", "demo")
+    body = body.replace(NO_RUN, "smoke profile")
+    shared = "<!--lq-shared--><script>let a;</script><!--/lq-shared-->\n"
+    shown = new_output("display_data", {"text/html": body + shared})
+    executed = page_samples.notebook()
+    executed.cells.append(page_samples.ran("show()", shown))
+    page = _page(page_samples.write(tmp_path, executed))
+    (cell,) = (c for c in page.cells if c.source == "show()")
+    assert cell.outputs[0].data["text/html"] == body
 
 
 def test_page_of_a_run(tmp_path: Path) -> None:
