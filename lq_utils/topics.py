@@ -78,7 +78,7 @@ TOPICS = (
         "figures",
         "Figures",
         "One look for all figures and tables; labels; diagrams.",
-        "figures ink tables label_places maps",
+        "figures ink tables label_places maps interactive",
     ),
     Topic(
         "distances",
@@ -187,7 +187,7 @@ TOPICS = (
         "sensitivity_tables task_tables task_compression_figures "
         "task_compression_report task_compression_tables clustering_figures "
         "clustering_tables size_figures size_tables architecture_figures "
-        "flow_figures claim_rows",
+        "flow_figures claim_rows interactive_*",
     ),
     Topic(
         "detection",
