@@ -51,7 +51,8 @@ def feedback_steps(
         raise InteractiveError("give feedback and levels of the same methods")
     places = np.arange(len(weights))
     layers = [Layer("dots", places, weights, "ink", "original weight")]
-    rows, words = [], []
+    rows: list[tuple[str, float]] = []
+    words = []
     for method, matrix in feedback.items():
         wishes = feedback_wishes(weights, matrix, chosen[method])
         for t, values in enumerate(wishes):

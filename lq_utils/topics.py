@@ -78,7 +78,8 @@ TOPICS = (
         "figures",
         "Figures",
         "One look for all figures and tables; labels; diagrams.",
-        "figures ink tables label_places maps interactive",
+        "figures ink tables label_places maps interactive interactive_data "
+        "interactive_pieces",
     ),
     Topic(
         "distances",
@@ -187,7 +188,8 @@ TOPICS = (
         "sensitivity_tables task_tables task_compression_figures "
         "task_compression_report task_compression_tables clustering_figures "
         "clustering_tables size_figures size_tables architecture_figures "
-        "flow_figures claim_rows interactive_*",
+        "flow_figures claim_rows interactive_classes interactive_feedback "
+        "interactive_neighbors interactive_plans interactive_rounding",
     ),
     Topic(
         "detection",
