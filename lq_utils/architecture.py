@@ -24,7 +24,7 @@ PAGE = ROOT / "book" / "architecture.md"
 COMMAND = "python -m lq_utils.architecture"
 TITLES = {topic.key: topic.title for topic in TOPICS}
 # Of the diagram, in its own units.
-BOX, GAP, ROW, HEIGHT, MARGIN = 196, 24, 74, 42, 10
+BOX, GAP, ROW, HEIGHT, MARGIN = 240, 18, 74, 42, 10
 INTRODUCTION = f"""\
 <!-- Written by `{COMMAND}`: change the command, not this. -->
 

@@ -162,7 +162,8 @@ def _browser() -> Iterator[Any]:
             options.add_argument(flag)
         service = Service(found[1], env=dict(os.environ))
         driver = webdriver.Chrome(options=options, service=service)
-        driver.command_executor.client_config.timeout = WAIT
+        executor: Any = driver.command_executor
+        executor.client_config.timeout = WAIT
         driver.set_page_load_timeout(WAIT)
         driver.set_script_timeout(WAIT)
         try:
