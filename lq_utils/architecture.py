@@ -104,7 +104,7 @@ def _box(text: str, count: int, x: float, y: float) -> str:
     return (
         f'<rect x="{left:g}" y="{top:g}" width="{BOX}" height="{HEIGHT}"/>'
         f'<text x="{x:g}" y="{y - 3:g}">{html.escape(text)}</text>'
-        f'<text x="{x:g}" y="{y + 13:g}" class="lq-count">'
+        f'<text x="{x:g}" y="{y + 14:g}" class="lq-count">'
         f"{count} {noun}</text>"
     )
 
