@@ -39,7 +39,9 @@ INDEX = """\
 Every public function and class of `lq_utils`, with its signature and its
 docstring. The topics are in the order in which they build on each other. Each
 entry links to the chapter that introduces it, and {doc}`by_chapter` lists the
-other way round. A name that begins with an underscore is not part of this.
+other way round. A helper is imported from its module, as in
+`from lq_utils.scales import fit_grid`. Names that begin with an underscore are
+left out.
 
 | topic | about | modules | functions and classes |
 |---|---|---:|---:|
@@ -133,7 +135,7 @@ def section(entry: Entry) -> str:
 
 def _module(name: str, tree: ast.Module, found: Sequence[Entry]) -> str:
     about = markdown(ast.get_docstring(tree) or "")
-    parts = [f"## `lq_utils.{name}`\n\n{about}\n", *map(section, found)]
+    parts = [f"## `{name}`\n\n{about}\n", *map(section, found)]
     return "\n".join(parts)
 
 

@@ -24,7 +24,7 @@ PAGE = ROOT / "book" / "architecture.md"
 COMMAND = "python -m lq_utils.architecture"
 TITLES = {topic.key: topic.title for topic in TOPICS}
 # Of the diagram, in its own units.
-BOX, GAP, ROW, HEIGHT, MARGIN = 196, 24, 74, 42, 10
+BOX, GAP, ROW, HEIGHT, MARGIN = 240, 18, 74, 42, 10
 INTRODUCTION = f"""\
 <!-- Written by `{COMMAND}`: change the command, not this. -->
 
@@ -104,7 +104,7 @@ def _box(text: str, count: int, x: float, y: float) -> str:
     return (
         f'<rect x="{left:g}" y="{top:g}" width="{BOX}" height="{HEIGHT}"/>'
         f'<text x="{x:g}" y="{y - 3:g}">{html.escape(text)}</text>'
-        f'<text x="{x:g}" y="{y + 13:g}" class="lq-count">'
+        f'<text x="{x:g}" y="{y + 14:g}" class="lq-count">'
         f"{count} {noun}</text>"
     )
 

@@ -116,7 +116,7 @@ TOPICS = (
     ),
     Topic(
         "plans",
-        "Plans and lockstep calibration",
+        "Plans and calibration",
         "A row a layer, and one pass over both networks that follows it.",
         "plans plan_rows pairs activations walk lockstep calibration "
         "reconstruction layer_bounds layer_study wide",
@@ -178,8 +178,8 @@ TOPICS = (
     ),
     Topic(
         "reports",
-        "Tables and figures of the chapters",
-        "What the rows of the studies say, verdicts on claims.",
+        "Tables and verdicts",
+        "What the rows of the studies say: tables, figures, verdicts.",
         "litert_rows subset_tables sweep_figures compression_figures "
         "compression_scores compression_sizes compression_tables "
         "dimension_claims dimension_figures dimension_tables hybrid_tables "

@@ -252,7 +252,8 @@ def test_contents_name_every_chapter_and_no_other() -> None:
 
 def test_prose_pages_are_all_in_the_contents() -> None:
     names = set(pages.contents(ROOT / "_toc.yml"))
-    there = {f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")}
+    found = (p.relative_to(ROOT) for p in (ROOT / "book").rglob("*.md"))
+    there = {p.with_suffix("").as_posix() for p in found}
     assert there <= names
     generated = {"book/status"} | {n for n in names if "chapters" in n}
     assert names - generated <= there
