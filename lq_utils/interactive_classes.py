@@ -185,7 +185,9 @@ def _cluster_words(
     sizes = np.bincount(clusters, minlength=count)
     large = np.argsort(-sizes, kind="stable")[:GROUPS]
     groups = [
-        " + ".join(names[i].replace("_", " ") for i in np.flatnonzero(own))
+        " + ".join(
+            names[i].replace("_", " ") for i in np.flatnonzero(own).tolist()
+        )
         for own in (clusters == k for k in large if sizes[k] > 1)
     ]
     listed = "; ".join(groups) if groups else "every class by itself"

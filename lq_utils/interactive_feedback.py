@@ -51,7 +51,8 @@ def feedback_steps(
         raise InteractiveError("give feedback and levels of the same methods")
     places = np.arange(len(weights))
     layers = [Layer("dots", places, weights, "ink", "original weight")]
-    rows, words = [], []
+    rows: list[tuple[str, float]] = []
+    words = []
     for method, matrix in feedback.items():
         wishes = feedback_wishes(weights, matrix, chosen[method])
         for t, values in enumerate(wishes):
@@ -66,7 +67,7 @@ def feedback_steps(
     for when, faint in (("always", True), ("now", False)):
         look = {"panel": 1, "faint": faint}
         layers.append(Layer("bars", number, error, "blue", "", when, **look))  # type: ignore[arg-type]
-    starts = tuple(label.split(",")[0] for label in table["step"])
+    starts = tuple(s.replace(",", "").split(" d")[0] for s in table["step"])
     panels = [
         (
             Axis("", names=tuple(f"weight {i + 1}" for i in places)),

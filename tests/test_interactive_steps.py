@@ -81,6 +81,9 @@ def test_levels_and_errors_by_bits():
     histogram = piece.layers[0]
     assert sum(histogram.y) == weight.numel()
     assert piece.numbers.shape == (2, 2)
+    seven = rounding.bit_steps(weight, {"symmetric": "more"}, [2, 4])
+    axis = steps_data(seven)["panels"][1]["x"]["range"]
+    assert axis[0] < min(min(x.x) for x in seven.layers if x.mark == "ticks")
     data = steps_data(piece)
     assert [p["x"]["label"] for p in data["panels"]][:2] == ["weight"] * 2
 
