@@ -65,10 +65,10 @@ from lq_utils.binary_kernel import binary_linear
 from lq_utils.binary_packing import pack_signs
 from lq_utils.binary_timing import layer_shapes, time_binary
 from lq_utils.compression_scores import ALPHA, THESIS_IMAGES, thesis_value
-
-# %%
 from lq_utils.figures import show, table, use_style
 from lq_utils.flow_figures import flow_figure
+
+# %%
 from lq_utils.hybrid import hybrid_network
 from lq_utils.hybrid_plans import (
     QUANTNET_LAYERS,
