@@ -169,6 +169,17 @@ def test_cluster_steps_merge_pets_first():
     steps_data(piece)
 
 
+def test_a_large_cluster_is_named_in_part():
+    place = np.arange(12.0)
+    apart = np.abs(place[:, None] - place[None])
+    names = [f"class_{k}" for k in range(12)]
+    every = np.arange(12)
+    piece = classes.cluster_steps(apart, names, every, every, most=3)
+    assert piece.numbers["clusters"].tolist() == [3, 2, 1]
+    last = piece.frames["words"].iloc[-1]
+    assert last.endswith("class 6 + class 7 and 4 more.")
+
+
 def test_plans_stand_by_size():
     table = pd.DataFrame(
         {
