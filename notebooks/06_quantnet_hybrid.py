@@ -572,9 +572,9 @@ show_by_task(plans, caption, "plans", drop=["images", "pairs"])
 
 # %% [markdown]
 # The same lines, plan by plan, smallest file first. Move the slider and watch
-# which layer loses its bits and how far the mark jumps to the left: one layer
-# holds most of the weights, and the others hardly matter for the size. Does
-# the mark fall whenever it moves left?
+# which layer gets its bits back and how far the marks jump to the right: one
+# layer holds most of the weights, and the others hardly matter for the size.
+# Does accuracy rise with every jump?
 
 # %%
 show_interactive(
