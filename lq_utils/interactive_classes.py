@@ -76,11 +76,15 @@ def class_points(
 
 
 def subset_steps(
-    subsets: Sequence[Subset], means: np.ndarray, names: Sequence[str]
+    subsets: Sequence[Subset],
+    means: np.ndarray,
+    names: Sequence[str],
+    most: int = 40,
 ) -> Steps:
     """A slider over subsets by median: their classes and distances.
 
-    ``means [C, 2]`` are the places of the classes on the map.
+    ``means [C, 2]`` are the places of the classes on the map. Of more
+    than ``most`` subsets so many are shown, evenly by rank.
 
     Raises InteractiveError without a subset.
 
@@ -89,6 +93,8 @@ def subset_steps(
     if not subsets:
         raise InteractiveError("no subsets: give at least one")
     ordered = sorted(subsets, key=lambda subset: subset.median)
+    shown = np.linspace(0, len(ordered) - 1, min(most, len(ordered)))
+    ordered = [ordered[i] for i in shown.round().astype(int).tolist()]
     x, y = means.T
     layers = [Layer("dots", x, y, "grey", "all classes", faint=True)]
     rows = []

@@ -148,6 +148,8 @@ def test_subset_steps_rise():
     first = next(x for x in piece.layers if x.when == 0 and x.panel == 1)
     assert list(first.y) == [1, 2, 3]
     assert len(steps_data(piece)["frames"]) == 2
+    few = classes.subset_steps(drawn * 5, means, list("abcdef"), most=4)
+    assert few.numbers["median"].tolist() == [2, 2, 17, 17]
     with pytest.raises(InteractiveError, match="no subsets"):
         classes.subset_steps([], means, [])
 
