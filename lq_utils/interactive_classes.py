@@ -21,7 +21,7 @@ from lq_utils.interactive_pieces import (
 from lq_utils.subsets import Subset
 
 PAIRS = 45  # distances drawn of a subset
-GROUPS = 3  # clusters named in a sentence
+GROUPS, MEMBERS = 3, 8  # clusters and classes named in a sentence
 _MAP = (Axis("UMAP 1", plain=True), Axis("UMAP 2", plain=True))
 
 
@@ -76,11 +76,15 @@ def class_points(
 
 
 def subset_steps(
-    subsets: Sequence[Subset], means: np.ndarray, names: Sequence[str]
+    subsets: Sequence[Subset],
+    means: np.ndarray,
+    names: Sequence[str],
+    most: int = 40,
 ) -> Steps:
     """A slider over subsets by median: their classes and distances.
 
-    ``means [C, 2]`` are the places of the classes on the map.
+    ``means [C, 2]`` are the places of the classes on the map. Of more
+    than ``most`` subsets so many are shown, evenly by rank.
 
     Raises InteractiveError without a subset.
 
@@ -89,6 +93,8 @@ def subset_steps(
     if not subsets:
         raise InteractiveError("no subsets: give at least one")
     ordered = sorted(subsets, key=lambda subset: subset.median)
+    shown = np.linspace(0, len(ordered) - 1, min(most, len(ordered)))
+    ordered = [ordered[i] for i in shown.round().astype(int).tolist()]
     x, y = means.T
     layers = [Layer("dots", x, y, "grey", "all classes", faint=True)]
     rows = []
@@ -122,7 +128,7 @@ def cluster_steps(
     names: Sequence[str],
     answers: np.ndarray,
     truth: np.ndarray,
-    most: int = 40,
+    most: int = 100,
 ) -> Steps:
     """A slider over the cut of a tree of classes: clusters and accuracy.
 
@@ -185,13 +191,19 @@ def _cluster_words(
     sizes = np.bincount(clusters, minlength=count)
     large = np.argsort(-sizes, kind="stable")[:GROUPS]
     groups = [
-        " + ".join(
-            names[int(i)].replace("_", " ") for i in np.flatnonzero(own)
-        )
-        for own in (clusters == k for k in large if sizes[k] > 1)
+        _listed([names[i] for i in np.flatnonzero(clusters == k).tolist()])
+        for k in large
+        if sizes[k] > 1
     ]
     listed = "; ".join(groups) if groups else "every class by itself"
     return (
         f"{count} clusters: {right:.1f} % right, {chance:.1f} % by always "
         f"naming the largest one. Largest: {listed}."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names of a cluster, and how many more there are."""
+    text = " + ".join(name.replace("_", " ") for name in names[:MEMBERS])
+    more = len(names) - MEMBERS
+    return f"{text} and {more} more" if more > 0 else text

@@ -67,7 +67,7 @@ def feedback_steps(
     for when, faint in (("always", True), ("now", False)):
         look = {"panel": 1, "faint": faint}
         layers.append(Layer("bars", number, error, "blue", "", when, **look))  # type: ignore[arg-type]
-    starts = tuple(label.split(",")[0] for label in table["step"])
+    starts = tuple(s.replace(",", "").split(" d")[0] for s in table["step"])
     panels = [
         (
             Axis("", names=tuple(f"weight {i + 1}" for i in places)),

@@ -85,7 +85,7 @@ def plan_steps(
         y = own.set_index("set_up")["accuracy"].reindex(mib.index).to_numpy()
         look = (_TONES[k % len(_TONES)], str(task))
         x, shape = mib.to_numpy(), k % 6
-        every = Layer("dots", x, y, *look, panel=1, shape=shape, faint=True)
+        every = Layer("dots", x, y, look[0], panel=1, shape=shape, faint=True)
         now = Layer("dots", x, y, *look, "now", 1, shape=shape)
         drawn += [every, now]
     panels = [

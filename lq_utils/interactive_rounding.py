@@ -185,7 +185,9 @@ def bit_steps(
     Introduced in chapter 7.
     """
     found = grid_errors(weight, list(quantizers), bits)
-    far = 1.05 * float(weight.abs().max())
+    # One grid has a level more below zero, beyond the largest weight.
+    ends = [np.abs(levels).max() for levels in found["levels"]]
+    far = 1.05 * max(float(weight.abs().max()), *ends)
     value = Axis("weight", limits=(-far, far))
     # Long names stand on several lines.
     shown = tuple("\n".join(wrap(n, 10)) for n in quantizers.values())

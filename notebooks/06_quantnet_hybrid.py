@@ -66,10 +66,10 @@ from lq_utils.binary_packing import pack_signs
 from lq_utils.binary_timing import layer_shapes, time_binary
 from lq_utils.claim_rows import record_orderings
 from lq_utils.compression_scores import ALPHA, THESIS_IMAGES, thesis_value
-
-# %%
 from lq_utils.figures import show, table, use_style
 from lq_utils.flow_figures import flow_figure
+
+# %%
 from lq_utils.hybrid import hybrid_network
 from lq_utils.hybrid_plans import (
     QUANTNET_LAYERS,
@@ -573,9 +573,9 @@ show_by_task(plans, caption, "plans", drop=["images", "pairs"])
 
 # %% [markdown]
 # The same lines, plan by plan, smallest file first. Move the slider and watch
-# which layer loses its bits and how far the mark jumps to the left: one layer
-# holds most of the weights, and the others hardly matter for the size. Does
-# the mark fall whenever it moves left?
+# which layer gets its bits back and how far the marks jump to the right: one
+# layer holds most of the weights, and the others hardly matter for the size.
+# Does accuracy rise with every jump?
 
 # %%
 show_interactive(

@@ -81,6 +81,9 @@ def test_levels_and_errors_by_bits():
     histogram = piece.layers[0]
     assert sum(histogram.y) == weight.numel()
     assert piece.numbers.shape == (2, 2)
+    seven = rounding.bit_steps(weight, {"symmetric": "more"}, [2, 4])
+    axis = steps_data(seven)["panels"][1]["x"]["range"]
+    assert axis[0] < min(min(x.x) for x in seven.layers if x.mark == "ticks")
     data = steps_data(piece)
     assert [p["x"]["label"] for p in data["panels"]][:2] == ["weight"] * 2
 
@@ -145,6 +148,8 @@ def test_subset_steps_rise():
     first = next(x for x in piece.layers if x.when == 0 and x.panel == 1)
     assert list(first.y) == [1, 2, 3]
     assert len(steps_data(piece)["frames"]) == 2
+    few = classes.subset_steps(drawn * 5, means, list("abcdef"), most=4)
+    assert few.numbers["median"].tolist() == [2, 2, 17, 17]
     with pytest.raises(InteractiveError, match="no subsets"):
         classes.subset_steps([], means, [])
 
@@ -164,6 +169,17 @@ def test_cluster_steps_merge_pets_first():
     cuts = [x.y[0] for x in piece.layers if x.name == "cut"]
     assert cuts[:3] == [0.5, 2, 5.5] and cuts[3] > 8
     steps_data(piece)
+
+
+def test_a_large_cluster_is_named_in_part():
+    place = np.arange(12.0)
+    apart = np.abs(place[:, None] - place[None])
+    names = [f"class_{k}" for k in range(12)]
+    every = np.arange(12)
+    piece = classes.cluster_steps(apart, names, every, every, most=3)
+    assert piece.numbers["clusters"].tolist() == [3, 2, 1]
+    last = piece.frames["words"].iloc[-1]
+    assert last.endswith("class 6 + class 7 and 4 more.")
 
 
 def test_plans_stand_by_size():
