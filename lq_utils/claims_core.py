@@ -110,7 +110,10 @@ class Case:
 
 
 class Query(Protocol):
-    """Names rows: a chapter, a metric and keys."""
+    """Names rows: a chapter, a metric and keys.
+
+    Introduced on the page of claims.
+    """
 
     @property
     def chapter(self) -> str: ...
@@ -123,7 +126,10 @@ class Query(Protocol):
 
 
 class Reading(Protocol):
-    """Turns rows into cases; see ``claims_readings``."""
+    """Turns rows into cases; see ``claims_readings``.
+
+    Introduced on the page of claims.
+    """
 
     @property
     def queries(self) -> Sequence[Query]: ...

@@ -89,7 +89,10 @@ class Query:
 
 
 class Row:
-    """A result row: its number, its keys, and where it comes from."""
+    """A result row: its number, its keys, and where it comes from.
+
+    Introduced on the page of claims.
+    """
 
     def __init__(
         self, row: Mapping[Any, Any], keys: Mapping[str, Any]

@@ -23,14 +23,20 @@ SIZE = "file of one network"
 
 
 def printed(table: str, set_up: str, task: str = "cat/dog") -> Number:
-    """A test accuracy of the thesis."""
+    """A test accuracy of the thesis, in per cent.
+
+    Introduced on the page of claims.
+    """
     return number(THESIS, table, "test accuracy", set_up=set_up, task=task)
 
 
 def ordering(
     table: str, above: str, below: str, tasks: tuple[str, ...] = ("cat/dog",)
 ) -> list[Part]:
-    """Above less below, paired over networks, beside the thesis's."""
+    """Above less below, paired over networks, beside the thesis's.
+
+    Introduced on the page of claims.
+    """
     place = f"table {table}"
     return [
         Part(

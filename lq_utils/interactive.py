@@ -68,7 +68,8 @@ def interactive_html(
 ) -> str:
     """The figure as HTML, without the shared script and style.
 
-    Arguments and errors as for :func:`show_interactive`.
+    Arguments as for :func:`show_interactive`. Raises InteractiveError where
+    the table of numbers is empty.
 
     Introduced in chapter 1.
     """

@@ -20,7 +20,10 @@ KINDS = ("similar", "dissimilar", "random")
 
 
 class LargeNetworkError(ValueError):
-    """A large network is described or asked for in a wrong way."""
+    """A large network is described or asked for in a wrong way.
+
+    Introduced in chapter 3.
+    """
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from lq_utils.large_networks import (
     LargeNetwork,
     RoundingStudy,
     SubsetStudy,
+    register_large_network,
 )
+from lq_utils.large_run import find_job, run_network
+from lq_utils.models import register_model
 from lq_utils.recipes import TrainingConfig
 
 CLASSES = 6
@@ -86,3 +90,19 @@ def tiny_settings(dataset: str, epochs: int = 1) -> LargeNetwork:
         ),
         rounding=RoundingStudy(("asymmetric",), (4, 3), (3,), images=12),
     )
+
+
+def register(dataset: str) -> None:
+    """Make the tiny network known to the command."""
+    register_model("tinynet", replace=True)(TinyNet)
+    register_large_network(NAME, replace=True)(lambda: tiny_settings(dataset))
+
+
+def run_tiny() -> Path:
+    """Run the tiny network to its end; the folder of its rows."""
+    return run_network(find_job(NAME, "cpu", 1))
+
+
+if __name__ == "__main__":
+    register(sys.argv[1])
+    run_tiny()

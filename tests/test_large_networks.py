@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import large_samples
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from large_samples import NAME, TinyNet, image_folder, tiny_settings
+from large_samples import (
+    NAME,
+    TinyNet,
+    image_folder,
+    register,
+    run_tiny,
+    tiny_settings,
+)
 
 from lq_utils.__main__ import main as command
 from lq_utils.data import load_dataset
@@ -36,13 +45,14 @@ from lq_utils.large_networks import (
     large_network,
     register_large_network,
 )
-from lq_utils.large_run import find_job, keep_rows, plan_network, run_network
+from lq_utils.large_run import find_job, keep_rows, plan_network
 from lq_utils.large_training import finished_epochs, weights_file
-from lq_utils.models import MODELS, count_parameters, register_model
+from lq_utils.models import MODELS, count_parameters
 from lq_utils.network_command import (
     network_states,
     pending_networks,
 )
+from lq_utils.paths import ROOT
 from lq_utils.records import ResultError, load_run
 from lq_utils.reference import reference_states
 from lq_utils.registry import UnknownName
@@ -152,14 +162,9 @@ def tiny_network(
     monkeypatch.setenv("LQ_RESULTS_DIR", str(home / "results"))
     for module in ("large_run", "network_command", "reference"):
         monkeypatch.setattr(f"lq_utils.{module}.REFERENCE", home / "kept")
-    register_model("tinynet", replace=True)(TinyNet)
-    register_large_network(NAME, replace=True)(lambda: tiny_settings(dataset))
+    register(dataset)
     yield
     del MODELS._entries["tinynet"], LARGE_NETWORKS._entries[NAME]
-
-
-def run_tiny() -> Path:
-    return run_network(find_job(NAME, "cpu", 1))
 
 
 def cell_files(home: Path) -> dict[Path, int]:
@@ -175,7 +180,7 @@ def metrics_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def test_killed_and_started_again_it_ends_with_all_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One story, in order: plan, kill, go on, nothing left to do."""
     home = tmp_path
@@ -191,7 +196,7 @@ def test_killed_and_started_again_it_ends_with_all_rows(
     assert plan["of"].to_dict() == expected
     assert (plan["minutes"] > 0).all()
 
-    _kill_once_there(home / "cache" / "network_quantized")
+    _kill_once_there(home / "cache" / "network_quantized", dataset)
     trained = weights_file(NAME).stat().st_mtime_ns
     before = cell_files(home)
     assert before
@@ -217,18 +222,18 @@ def test_killed_and_started_again_it_ends_with_all_rows(
     assert {p for p in again if again[p] != after[p]} == {lost}
 
 
-def _kill_once_there(folder: Path) -> None:
+def _kill_once_there(folder: Path, dataset: str) -> None:
     """Start a run in a process and kill it when ``folder`` has a file."""
-    process = multiprocessing.get_context("fork").Process(target=run_tiny)
-    process.start()
-    assert process.pid is not None
-    end = time.monotonic() + 120
+    process = subprocess.Popen(
+        [sys.executable, large_samples.__file__, dataset],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    end = time.monotonic() + 400
     while not any(folder.glob("[!.]*.npz")):
-        assert process.is_alive() and time.monotonic() < end
+        assert process.poll() is None and time.monotonic() < end
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_rows_and_record(home: Path) -> None:
