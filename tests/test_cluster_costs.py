@@ -19,12 +19,13 @@ def test_costs_of_kept_cells(tmp_path: Path) -> None:
     keep(tmp_path, "04_one", [30.0, 90.0, 60.0])
     keep(tmp_path, "03_two", [3600.0] * 8)
     costs = cc.kept_costs(tmp_path).set_index("sweep")
-    assert costs.loc["04_one"].tolist() == [3, 60, 60, 0.05]
-    assert costs.loc["03_two"].tolist() == [8, 3600, 1, 8]
+    assert costs.loc["04_one"].tolist() == [3, 60, 90, 60, 0.05]
+    assert costs.loc["03_two"].tolist() == [8, 3600, 3600, 1, 8]
     table = cc.grid(costs.reset_index(), 10.0).splitlines()
     assert "03_gpfq_sweeps" in table[2]
     assert [c.strip() for c in table[2].split("|")[2:-1]] == [
-        "4.0 h", "30 min", "8 min", "2 min", "80.0 h of one worker",
+        # No more workers than cells help: a cell takes an hour.
+        "4.0 h", "1.0 h", "1.0 h", "1.0 h", "80.0 h of one worker",
     ]  # fmt: skip
     assert "3 min" in cc.rates(costs.reset_index())
 
