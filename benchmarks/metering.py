@@ -25,6 +25,12 @@ def _status(field: str) -> float | None:
     return int(found[0]) / 1024 if found else None
 
 
+def resident() -> float:
+    """Resident MiB of this process; 0 where that cannot be told."""
+    gc.collect()
+    return _status("VmRSS") or 0.0
+
+
 def _reset_peak() -> float | None:
     """Resident MiB now, from which the peak counts; None: cannot be told.
 

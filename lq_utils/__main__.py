@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -38,13 +39,31 @@ MODULES = {
 }
 
 
-def _is_expected(error: Exception) -> bool:
-    """Whether the error is one of this package's own.
+# What a disk or a folder refuses; other errors of the system are faults.
+PLACES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOSPC),
+    *(errno.EFBIG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+}
 
-    These are mistakes of input or environment: their message says what
-    to do, and a traceback would hide it. Any other is a fault of ours.
+
+def _advice(error: Exception) -> str | None:
+    """What to tell of a mistake of input or environment, else None.
+
+    The package's own errors say what to do, and a traceback would hide
+    it. What a disk or a folder refuses gets its advice here. Any other
+    error is a fault of ours.
     """
-    return type(error).__module__.startswith("lq_utils.")
+    if type(error).__module__.startswith("lq_utils."):
+        return str(error)
+    if not isinstance(error, OSError) or error.errno not in PLACES:
+        return None
+    return (
+        f"cannot use {error.filename or 'a file'}: {error.strerror}. Make "
+        "room, check the permissions, or choose another place: "
+        "LQ_RESULTS_DIR, LQ_CACHE_DIR and LQ_DATA_DIR move results, caches "
+        "and data"
+    )
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int | None]:
@@ -78,9 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nStopped: the same command goes on.", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_expected(error):
+        advice = _advice(error)
+        if advice is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {advice}", file=sys.stderr)
         return 2
 
 

@@ -139,7 +139,9 @@ def load_quantized(path: Path | str) -> nn.Module:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of an intact file of this format and version."""
     if not path.is_file():
-        raise ArtifactError(f"no quantized network at {path}")
+        raise ArtifactError(
+            f"no quantized network at {path}; save_quantized writes one"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(FIELD, "null")
@@ -151,7 +153,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         intact = known and checksum == _digest(tensors, header)
     except _DAMAGED as error:
         raise ArtifactError(
-            f"{path} is damaged or no safetensors file ({error})"
+            f"{path} is damaged or no safetensors file ({error}); copy or "
+            "store it again, or give a file of save_quantized"
         ) from error
     if not known:
         raise ArtifactError(

@@ -22,6 +22,7 @@ from lq_utils.artifact_grids import (
     take_grid,
     take_weight,
 )
+from lq_utils.bounded_models import build_bounded
 from lq_utils.graph import (
     fold_batch_norm,
     set_weight_matrix,
@@ -64,12 +65,9 @@ class Parts:
 
 
 def _network(
-    model_name: str,
-    num_outputs: int,
-    fold: bool,
-    inputs: Mapping[str, InputRule],
+    model: nn.Module, fold: bool, inputs: Mapping[str, InputRule]
 ) -> fx.GraphModule:
-    traced = trace(build_model(model_name, num_outputs))
+    traced = trace(model)
     traced = fold_batch_norm(traced) if fold else traced
     if inputs:
         insert_quantizers(traced, inputs)
@@ -152,7 +150,8 @@ def _check_rebuilt(
     """Names of added biases; refuses what could not be built again."""
     network = quantized.model
     inputs = input_rules(network)
-    rebuilt = _network(model_name, num_outputs, quantized.fold, inputs)
+    model = build_model(model_name, num_outputs)
+    rebuilt = _network(model, quantized.fold, inputs)
     missing = [row.layer for row in quantized.plan]
     try:
         missing = [
@@ -222,11 +221,18 @@ def decode(
 
     Introduced in chapter 3.
     """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"'{name}' holds values that are not finite")
     plan = Plan.from_text(header["plan"])
     inputs = rules_from_plain(header.get("activations", {}))
-    network = _network(
-        header["model"], header["outputs"], header["fold"], inputs
+    # A code takes one bit at least, so there are no more weights than this.
+    most = sum(
+        tensor.numel() * (8 if name == "codes" else 1)
+        for name, tensor in tensors.items()
     )
+    model = build_bounded(header["model"], header["outputs"], most)
+    network = _network(model, header["fold"], inputs)
     _add_biases(network, header["biases"])
     if _layout(network) != header["layout"]:
         raise ValueError("the architecture of that name has changed")

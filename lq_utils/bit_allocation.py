@@ -67,6 +67,8 @@ def choose(costs: np.ndarray, sizes: np.ndarray, budget: int) -> np.ndarray:
     chapter 9.
     """
     found, space = _checked(costs, sizes)
+    if not np.isfinite(budget):
+        raise AllocationError(f"a budget of {budget}: give a whole number")
     least = space.min(axis=1)
     if least.sum() > budget:
         raise AllocationError(

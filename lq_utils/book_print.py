@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from lq_utils.book_zip import ReleaseError
@@ -63,7 +63,9 @@ h1, h2, h3, h4 { break-after: avoid; }
 .headerlink, .copybtn, .only-dark { display: none !important; }
 """
 ARTICLE = re.compile(r'(?s)<article class="bd-article">(.*)</article>')
-ADDRESS = re.compile(r'\b(src|href|data)="([^"]*)"')
+ADDRESS = re.compile(r'\b(src|href|data|id)="([^"]*)"')
+# Places of index entries, which Sphinx counts anew on each page.
+COUNTED = re.compile(r"index-\d+")
 SHEETS = re.compile(r'<link[^>]*rel="stylesheet"[^>]*>')
 SCRIPTS = re.compile(
     r"<script>window\.MathJax = .*?</script>|"
@@ -81,16 +83,27 @@ def _moved(page: Path, text: str, anchors: dict[Path, str]) -> str:
     Links to other pages of the book lead to places in the same file.
     """
 
+    own = page.resolve()
+
+    def place(target: Path, fragment: str) -> str:
+        name = anchors.get(target, "")
+        if COUNTED.fullmatch(fragment):
+            return f"{name}-{fragment}"
+        return fragment or name
+
     def address(found: re.Match[str]) -> str:
         kind, given = found.groups()
+        if kind == "id":
+            return f'id="{place(own, given)}"' if given else found[0]
         parts = urlsplit(given)
         if not given or parts.scheme or parts.netloc:
             return found[0]
-        target = (page.parent / unquote(parts.path)).resolve()
-        if not parts.path or (kind == "href" and target in anchors):
-            inner = parts.fragment or anchors.get(target, "")
-            return f'{kind}="#{inner}"'
-        return f'{kind}="{urljoin(page.resolve().as_uri(), given)}"'
+        target = (own.parent / unquote(parts.path)).resolve()
+        if not parts.path:
+            return f'{kind}="#{place(own, parts.fragment)}"'
+        if kind == "href" and target in anchors:
+            return f'{kind}="#{place(target, parts.fragment)}"'
+        return f'{kind}="{urljoin(own.as_uri(), given)}"'
 
     return ADDRESS.sub(address, text)
 
@@ -134,14 +147,24 @@ def joined(html: Path, names: Sequence[str]) -> str:
     )
 
 
-def find_browser() -> tuple[str, str] | None:
-    """Paths of a Chromium-like browser and of its driver, if both are there.
+class Browser(NamedTuple):
+    """Paths of a Chromium-like browser and of its driver.
+
+    Introduced on the page "Re-run it".
+    """
+
+    binary: str
+    driver: str
+
+
+def find_browser() -> Browser | None:
+    """The first browser on PATH, if its driver is there too.
 
     Introduced on the page "Re-run it".
     """
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which(DRIVER)
-    return (binary, driver) if binary and driver else None
+    return Browser(binary, driver) if binary and driver else None
 
 
 @contextmanager
@@ -152,15 +175,21 @@ def _browser() -> Iterator[Any]:
             "no Chromium with chromedriver was found to print the book: "
             "install them, or leave the PDF out with --no-pdf"
         )
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    try:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+    except ImportError as error:
+        raise ReleaseError(
+            "selenium, which drives the browser, is not installed: do "
+            "pip install -e .[test], or leave the PDF out with --no-pdf"
+        ) from error
 
     options = webdriver.ChromeOptions()
-    options.binary_location = found[0]
+    options.binary_location = found.binary
     with TemporaryDirectory() as profile:
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        service = Service(found[1], env=dict(os.environ))
+        service = Service(found.driver, env=dict(os.environ))
         driver = webdriver.Chrome(options=options, service=service)
         executor: Any = driver.command_executor
         executor.client_config.timeout = WAIT

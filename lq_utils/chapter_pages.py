@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lq_utils.parameters import Parameter, parse_cell
 
 ERROR_TAG = "papermill-error-cell-tag"
 SYNTHETIC = "synthetic"
+EXERCISE = "```{exercise}"
 
 
 def make_page(executed: Path, record: Record) -> NotebookNode:
@@ -51,7 +53,7 @@ def make_page(executed: Path, record: Record) -> NotebookNode:
         cells.append(_cleaned(cell, tags))
     if not parameters:
         raise PageError(f"{name} has no cell tagged 'parameters'")
-    cells = _with_stamp(cells, record)
+    cells = _with_exercises(_with_stamp(cells, record), name)
     end = new_markdown_cell(_about(record, parameters))
     end["id"] = "about-this-run"
     notebook.cells = [*cells, end]
@@ -149,6 +151,23 @@ def _with_stamp(
         )
     title = _numbered(title, record.chapter)
     first.source = f"{before}{title}\n\n{_stamp(record)}\n{rest}"
+    return cells
+
+
+def _with_exercises(
+    cells: list[NotebookNode], chapter: str
+) -> list[NotebookNode]:
+    """A link to the notebook without solutions where exercises begin."""
+    file = f"{chapter}_exercises.ipynb"
+    for cell in cells:
+        if cell.cell_type == "markdown" and EXERCISE in cell.source:
+            cell.source = re.sub(
+                r"(?m)^(## Exercises)$",
+                r"\1\n\nWork on them in the notebook without solutions, where a "
+                "cell checks each answer: "
+                f"{{download}}`{file} <../../notebooks/exercises/{file}>`.",
+                cell.source,
+            )
     return cells
 
 

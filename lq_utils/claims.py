@@ -8,7 +8,6 @@ The summary stands between two markers in book/intro.md.
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -43,10 +42,12 @@ from lq_utils.claims_text import (
     theirs,
 )
 from lq_utils.errata import DOCUMENTS
-from lq_utils.paths import REFERENCE, ROOT, atomic_write
+from lq_utils.generated_pages import write_or_check
+from lq_utils.paths import REFERENCE, ROOT
 from lq_utils.rows import load_rows
 
 PAGE = ROOT / "book" / "claims.md"
+COMMAND = "python -m lq_utils.claims"
 FRONT = ROOT / "book" / "intro.md"
 START = "<!-- claims summary: start -->"
 END = "<!-- claims summary: end -->"
@@ -255,24 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Introduced on the page of claims.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    if given not in ([], ["--check"]):
-        print("usage: python -m lq_utils.claims [--check]", file=sys.stderr)
-        return 2
-    status = 0
-    for path, text in _wanted().items():
-        old = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if old == text:
-            continue
-        if given:
-            line = "is out of date; run python -m lq_utils.claims"
-            print(f"book/{path.name} {line}", file=sys.stderr)
-            status = 1
-            continue
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        print(f"book/{path.name} written")
-    return status
+    return write_or_check(_wanted(), COMMAND, arguments)
 
 
 if __name__ == "__main__":

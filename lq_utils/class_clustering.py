@@ -69,10 +69,22 @@ def cut(distances: np.ndarray, count: int) -> np.ndarray:
     stops at ``count`` clusters, also where many classes are equally far
     apart; clusters are numbered by their first class.
 
-    Raises ClassClusteringError for another count than 1 ... C.
+    Raises ClassClusteringError for another count than 1 ... C, or
+    distances that are not finite, symmetric and 0 on the diagonal.
     Source: Sokal and Michener 1958. Introduced in chapter 10.
     """
-    if not 1 <= count <= len(distances):
+    square = distances.shape == 2 * (len(distances),)
+    if not square or not np.array_equal(distances, distances.T):
+        raise ClassClusteringError(
+            f"distances {distances.shape} must be finite and symmetric: "
+            "take what class_distances or confusion_distance returns"
+        )
+    if not np.isfinite(distances).all() or np.diagonal(distances).any():
+        raise ClassClusteringError(
+            "distances must be finite, and 0 on the diagonal: take what "
+            "class_distances or confusion_distance returns"
+        )
+    if count != int(count) or not 1 <= count <= len(distances):
         raise ClassClusteringError(
             f"{count} clusters of {len(distances)} classes: ask for 1 to "
             f"{len(distances)}"
@@ -97,6 +109,11 @@ def by_confusion(
     without images. Source: bit-efficient poster (which names no
     algorithm). Introduced in chapter 10.
     """
+    if not np.isfinite(logits).all():
+        raise ClassClusteringError(
+            "the logits hold NaN or infinite values: train or load the "
+            "network again"
+        )
     answers = np.eye(logits.shape[1])[logits.argmax(axis=1)]
     P = confusion_probabilities(answers, labels, logits.shape[1])
     return cut(confusion_distance(P), count)

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from lq_utils.generated_pages import write_or_check
 from lq_utils.inference_cost import inference_cost
 from lq_utils.models import build_model
-from lq_utils.paths import REFERENCE, ROOT, atomic_write
+from lq_utils.paths import REFERENCE, ROOT
 from lq_utils.profiles import find_chapter
 
 PAGE = ROOT / "book" / "beyond_one_machine.md"
+COMMAND = "python -m lq_utils.cluster_costs"
 WORKERS = (2, 16, 64, 256)
 COLUMNS = (
     "sweep",
@@ -148,27 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Introduced on the page "Beyond one machine".
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    if given not in ([], ["--check"]):
-        print(
-            "usage: python -m lq_utils.cluster_costs [--check]",
-            file=sys.stderr,
-        )
-        return 2
-    before = PAGE.read_text("utf-8")
-    text = page(before)
-    if given:
-        if text != before:
-            print(
-                "book/beyond_one_machine.md is out of date; run "
-                "python -m lq_utils.cluster_costs",
-                file=sys.stderr,
-            )
-        return int(text != before)
-    with atomic_write(PAGE) as temporary:
-        temporary.write_text(text, "utf-8")
-    print("book/beyond_one_machine.md written")
-    return 0
+    text = page(PAGE.read_text("utf-8"))
+    return write_or_check({PAGE: text}, COMMAND, arguments)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ NO_TOLERANCE = "no tolerance"
 WITHIN = "within tolerance"
 OUTSIDE = "outside tolerance"
 SHOWN = 3  # parameters named as a reason
+TOLERANCE_COLUMNS = ("metric", "profile", "absolute", "relative")
 _COLUMNS = (
     "metric",
     "keys",
@@ -35,7 +36,7 @@ def _tolerances(chapter: str) -> dict[tuple[str, str], tuple[float, float]]:
     if not path.is_file():
         return {}
     frame = pd.read_csv(path, dtype={"metric": str, "profile": str})
-    wanted = ["metric", "profile", "absolute", "relative"]
+    wanted = list(TOLERANCE_COLUMNS)
     if list(frame.columns) != wanted:
         raise ResultError(f"{path} must have the columns {wanted}")
     frame = frame.fillna({"absolute": 0.0, "relative": 0.0})
@@ -134,10 +135,11 @@ def compare_with_reference(
     """Rows of a run beside the committed reference rows of ``chapter``.
 
     ``record`` is the run's (its ``run.json``), for the likely reasons of
-    a difference. One line a row: metric, keys, ours, reference, difference, tolerance
-    (of this metric and profile, from ``tolerances.csv``), verdict and
-    likely reason. Rows of another data set or another kind of copy are
-    not compared; custom runs have no tolerance.
+    a difference. One line a row: metric, keys, ours, reference,
+    difference, tolerance (of this metric and profile, from
+    ``tolerances.csv``), verdict and likely reason. Rows of another data
+    set or another kind of copy are not compared; custom runs have no
+    tolerance.
 
     Introduced in chapter 1.
     """

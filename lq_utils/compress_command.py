@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,29 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def check_places(out: Path, onnx: Path | None) -> None:
+    """Whether the files can be written, before anything takes time.
+
+    Raises CompressError for a folder in a file's place, one that cannot
+    be written to, or one path for two files. Introduced in chapter 9.
+    """
+    files = [out, out.with_suffix(".json"), *([onnx] if onnx else [])]
+    places = [file.absolute() for file in files]
+    if len(set(places)) < len(places):
+        raise CompressError(
+            f"--out {out} would be overwritten by its record "
+            f"{files[1].name} or by --onnx: give each file a name of its "
+            "own, such as task.lq and task.onnx"
+        )
+    for place in places:
+        nearest = next(f for f in place.parents if f.exists())
+        if place.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise CompressError(
+                f"cannot write {place}: it is a folder, or {nearest} is no "
+                "folder that may be written to; give another path"
+            )
+
+
 def settings_from(options: argparse.Namespace) -> TaskSettings:
     """Settings of the framework from the command's options.
 
@@ -109,6 +133,8 @@ def settings_from(options: argparse.Namespace) -> TaskSettings:
         raise CompressError(
             f"cannot read --bits {options.bits!r}: write 2,3,4"
         ) from None
+    if options.seed < 0:
+        raise CompressError(f"--seed {options.seed}: give 0 or more")
     return TaskSettings(
         allocation=options.allocation,
         solver=options.solver,
@@ -197,6 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(argv)
     parse_budget(options.budget)  # before anything takes time
+    check_places(options.out, options.onnx)
     settings = settings_from(options)
     splits, model = _load(options)
     if model.note:

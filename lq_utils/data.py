@@ -14,7 +14,7 @@ import numpy as np
 
 from lq_utils import cifar
 from lq_utils.download import download_cifar
-from lq_utils.folders import read_image_folder
+from lq_utils.folders import FOLDER_PREFIX, read_image_folder
 from lq_utils.images import (
     BOOK_TEST,
     BOOK_VALIDATION,
@@ -41,6 +41,7 @@ from lq_utils.synthetic import make_synthetic, synthetic_with_hashes
 __all__ = [
     "BOOK_TEST",
     "BOOK_VALIDATION",
+    "FOLDER_PREFIX",
     "DataError",
     "ImageData",
     "Provenance",
@@ -58,7 +59,6 @@ __all__ = [
     "share_split",
 ]
 
-FOLDER_PREFIX = "imagefolder:"
 AUTO = {
     "auto": ("cifar100", "synthetic100"),
     "auto10": ("cifar10", "synthetic10"),

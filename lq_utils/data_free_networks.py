@@ -14,7 +14,7 @@ from lq_utils.distances import weight_cosine
 from lq_utils.fingerprints import digest
 from lq_utils.images import ImageData, Splits
 from lq_utils.label_aware import Classes
-from lq_utils.study import find_network
+from lq_utils.study_networks import find_network
 from lq_utils.subsets import generate
 from lq_utils.weights import WeightsError, reference_path
 

@@ -25,8 +25,8 @@ from lq_utils.weights import load_reference
 # What decides the rows of this module.
 CODE = modules(
     """
-    activation_quantization alphabets augmentation calibration checkpoints
-    clustering components compressed_training compression_checks
+    activation_quantization alphabets augmentation bounded_models calibration
+    checkpoints clustering components compressed_training compression_checks
     compression_networks dimension dimension_study graph grids images
     inference kept_networks layer_outputs models nearest parametrizations
     partitions products pruning quantnet recipes scale_rules scales splits

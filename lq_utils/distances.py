@@ -78,7 +78,10 @@ def class_distances(
             f"{(num_classes, num_classes)}"
         )
     if not np.isfinite(matrix).all():
-        raise DistanceError(f"distance {name!r} returned NaN or infinity")
+        raise DistanceError(
+            f"distance {name!r} returned NaN or infinity: bring the features "
+            "to a common scale, or mend the distance"
+        )
     if np.diagonal(matrix).any() or not np.array_equal(matrix, matrix.T):
         raise DistanceError(
             f"distance {name!r} is not symmetric with a zero diagonal: "
@@ -99,7 +102,8 @@ def _of_gaussians(
     def on_samples(
         features: np.ndarray, labels: np.ndarray, num_classes: int
     ) -> np.ndarray:
-        shrinkage = SHRINKAGE if features.shape[1] <= 2 else LEDOIT_WOLF
+        wide = np.ndim(features) == 2 and np.shape(features)[1] > 2
+        shrinkage = LEDOIT_WOLF if wide else SHRINKAGE
         return distance(gaussians(features, labels, num_classes, shrinkage))
 
     on_samples.__name__ = name
@@ -154,9 +158,13 @@ def confusion_distance(confusion: np.ndarray) -> np.ndarray:
     Introduced in chapter 1.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
-    rows, columns = confusion.shape
-    if rows != columns or confusion.min() < 0 or confusion.max() > 1:
-        raise DistanceError("P must be square with entries in 0..1")
+    square = confusion.shape == 2 * (len(confusion),) and confusion.size
+    # Not "< 0 or > 1": NaN is neither.
+    if not square or not (confusion.min() >= 0 and confusion.max() <= 1):
+        raise DistanceError(
+            "P must be square with entries in 0..1: take what "
+            "confusion_probabilities returns"
+        )
     distance = 1 - (confusion + confusion.T) / 2
     np.fill_diagonal(distance, 0.0)
     return distance
@@ -167,14 +175,22 @@ def weight_cosine(weights: np.ndarray) -> np.ndarray:
 
     Needs no images at all: only the last layer's weights.
 
-    Raises DistanceError for a class whose weights are all zero.
+    Raises DistanceError for a class whose weights are all zero, for
+    another shape, and for values that are not finite.
 
     Introduced in chapter 1.
     """
     weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 2 or not np.isfinite(weights).all():
+        raise DistanceError(
+            f"weights {weights.shape} must be finite, one row a class: take "
+            "the last layer's weight of a trained network"
+        )
     norms = np.linalg.norm(weights, axis=1, keepdims=True)
     if not norms.all():
-        raise DistanceError("a class has an all-zero weight vector")
+        raise DistanceError(
+            "a class has an all-zero weight vector: leave the class out"
+        )
     unit = weights / norms
     distance = 1 - unit @ unit.T
     distance = (distance + distance.T) / 2

@@ -7,7 +7,6 @@ python -m lq_utils.errata --check    fails if the page is out of date
 from __future__ import annotations
 
 import inspect
-import sys
 import textwrap
 
 import lq_utils.errata_poster
@@ -28,9 +27,11 @@ from lq_utils.errata_core import (
     Finding,
     Numbers,
 )
-from lq_utils.paths import ROOT, atomic_write
+from lq_utils.generated_pages import write_or_check
+from lq_utils.paths import ROOT
 
 PAGE = ROOT / "book" / "errata.md"
+COMMAND = "python -m lq_utils.errata"
 DOCUMENTS = {
     REPORT: ("Label-aware report", "dirisala-label-aware"),
     POSTER: ("Bit-efficient poster", "nayak2019bit"),
@@ -143,23 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Introduced on the errata page.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    if given not in ([], ["--check"]):
-        print("usage: python -m lq_utils.errata [--check]", file=sys.stderr)
-        return 2
-    text = page()
-    if given:
-        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-        if not current:
-            print(
-                "book/errata.md is out of date; run python -m lq_utils.errata",
-                file=sys.stderr,
-            )
-        return 0 if current else 1
-    with atomic_write(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"{len(ERRATA)} errata written to book/errata.md")
-    return 0
+    return write_or_check({PAGE: page()}, COMMAND, arguments)
 
 
 if __name__ == "__main__":

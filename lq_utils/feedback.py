@@ -12,6 +12,7 @@ matrix products do nearly all of the work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -62,7 +63,8 @@ def join_columns(columns: Tensor) -> Tensor:
 def check_shapes(weight: Tensor, statistics: Statistics) -> int:
     """The number of groups, where a weight fits to its statistics.
 
-    Raises SolverError where it does not.
+    Raises SolverError where it does not, and for values that are not
+    finite.
 
     Introduced in chapter 3.
     """
@@ -72,7 +74,19 @@ def check_shapes(weight: Tensor, statistics: Statistics) -> int:
             f"a weight of shape {tuple(weight.shape)} does not fit to "
             f"statistics of {groups} group(s) of {n} columns"
         )
+    _check_finite(weight, "weight holds")
+    _check_finite(statistics.hessian, "inputs of the layer hold")
+    _check_finite(statistics.drift, "inputs of the original layer hold")
     return groups
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    # A sum is finite only where all its terms are: no mask of them.
+    if not math.isfinite(values.sum(dtype=torch.float64)):
+        raise SolverError(
+            f"the {what} NaN or infinite values: train or load the network "
+            "again, and look at its images"
+        )
 
 
 def rounding_of(grid: Grid, rows: int, groups: int) -> Rounding:
@@ -208,6 +222,9 @@ def round_to_nearest(
 ) -> Tensor:
     """Every weight to its nearest level; looks at no data.
 
+    Raises SolverError for weights that are not finite.
+
     Introduced in chapter 3.
     """
+    _check_finite(weight, "weight holds")
     return grid.round(weight)

@@ -18,6 +18,7 @@ import pandas as pd
 from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lq_utils import results
 from lq_utils.ink import FAINT, INK, dark_ink
@@ -38,6 +39,7 @@ PALETTE: tuple[str, ...] = tuple(COLORS.values())
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 _PIXELS_PER_INCH = 100
+_HEAVY = 100_000  # bytes; a page with many such pictures is slow to load
 NO_RUN = "not part of a recorded run"
 
 _numbers: dict[tuple[str, str], dict[str, int]] = {}
@@ -159,7 +161,7 @@ def table(
             "is a result, and say in the text when there is none"
         )
     slug = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60]
-    name = anchor(name or slug.strip("-") or "table")
+    name = anchor(name or slug.lstrip("-0123456789").rstrip("-") or "table")
     label = f"Table {_number('table', name)}"
     body = (
         f'<div class="lq-table" id="table-{name}" role="region" '
@@ -245,6 +247,16 @@ def _png(fig: Figure) -> bytes:
         pad_inches=0.05,
         metadata={"Software": None},
     )
+    png = buffer.getvalue()
+    return png if len(png) < _HEAVY else _with_palette(png)
+
+
+def _with_palette(png: bytes) -> bytes:
+    """The picture in 256 colours, about a third of the bytes."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        small = picture.quantize(256, Image.Quantize.FASTOCTREE)
+        small.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

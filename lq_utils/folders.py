@@ -13,6 +13,7 @@ from lq_utils.splits import count_duplicates, fingerprint, image_hashes
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"}
 SIZES = (8, 512)
+FOLDER_PREFIX = "imagefolder:"
 
 
 def _read_image(path: Path, size: int) -> np.ndarray:
@@ -34,16 +35,23 @@ def _read_image(path: Path, size: int) -> np.ndarray:
     return np.asarray(square.resize((size, size), Image.Resampling.BOX))
 
 
-def _class_files(base: Path) -> dict[str, list[Path]]:
-    """Image files of every class folder, names sorted."""
-    if not base.is_dir():
+def class_folders(path: str | Path) -> list[Path]:
+    """The folders in ``path``, one a class, sorted by name.
+
+    Raises DataError for no such folder. Introduced in chapter 1.
+    """
+    base = Path(path).expanduser()
+    # An empty path would be the folder that the command runs in.
+    if not str(path) or not base.is_dir():
         raise DataError(
-            f"no folder {base}: imagefolder:PATH takes a folder with one "
-            "folder of images for each class"
+            f"no folder {path or '(no name)'}: imagefolder:PATH takes a "
+            "folder with one folder of images for each class"
         )
-    folders = sorted(
-        f for f in base.iterdir() if f.is_dir() and f.name[0] != "."
-    )
+    return sorted(f for f in base.iterdir() if f.is_dir() and f.name[0] != ".")
+
+
+def _class_files(base: Path, folders: list[Path]) -> dict[str, list[Path]]:
+    """Image files of every class folder, names sorted."""
     classes = {
         folder.name: sorted(
             f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES
@@ -82,7 +90,7 @@ def read_image_folder(path: str | Path, image_size: int = 32) -> ImageData:
             f"image_size={image_size}: use {SIZES[0]} to {SIZES[1]} pixels"
         )
     base = Path(path).expanduser()
-    classes = _class_files(base)
+    classes = _class_files(base, class_folders(path))
     images = np.stack(
         [_read_image(f, image_size) for fs in classes.values() for f in fs]
     )

@@ -27,6 +27,7 @@ MAX_LINES = 25
 MAX_COLUMNS = 79
 MAX_DEFINITIONS = 2
 REQUIRED = ("profile", "dataset", "seed")
+SOLUTION = "solution"  # tag of a cell that is an exercise's answer
 
 
 def _is_parameters(cell: NotebookNode) -> bool:
@@ -48,7 +49,8 @@ def style_problems(chapter: str, cells: Sequence[NotebookNode]) -> list[str]:
     for number, cell in enumerate(code, start=1):
         problems += list(_layout(number, cell.source))
         try:
-            definitions += _definitions(cell.source)
+            if SOLUTION not in cell.metadata.get("tags", []):
+                definitions += _definitions(cell.source)
         except SyntaxError as error:
             problems.append(f"code cell {number}: no plain Python: {error}")
     if definitions > MAX_DEFINITIONS:
@@ -150,6 +152,15 @@ def _subscripts(source: str) -> set[str]:
     }
 
 
+def bound_and_read(source: str) -> tuple[set[str], set[str]]:
+    """Global names that a cell's code binds, and those that it reads.
+
+    Introduced in chapter 1.
+    """
+    read, bound = _names(symtable.symtable(source, "cell", "exec"))
+    return bound, read
+
+
 def _use_problems(
     parameters: dict[str, Parameter],
     code: Sequence[NotebookNode],
@@ -158,9 +169,7 @@ def _use_problems(
     read: set[str] = {"profile"}  # start_run reads it
     bound: set[str] = set()
     for i, cell in enumerate(code):
-        cell_read, cell_bound = _names(
-            symtable.symtable(cell.source, "cell", "exec")
-        )
+        cell_bound, cell_read = bound_and_read(cell.source)
         if i > index:
             read |= cell_read | _subscripts(cell.source)
         if i != index:

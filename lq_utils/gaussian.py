@@ -65,6 +65,11 @@ def check_samples(
             f"features {features.shape} and labels {labels.shape} do not "
             "fit: expected [N, d] and [N]"
         )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DistanceError(
+            f"labels are {labels.dtype}, not whole numbers: give the "
+            "index of each sample's class, from 0"
+        )
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise DistanceError(

@@ -52,7 +52,7 @@ from lq_utils.stacks import clone, latent_weight, layers_of
 # What decides the rows of this module.
 CODE = compression_study.CODE + modules(
     """
-    artifact artifact_grids artifact_parts hybrid hybrid_inputs
+    artifact artifact_grids artifact_parts bounded_models hybrid hybrid_inputs
     hybrid_pipelines
     hybrid_plans hybrid_study kept_networks learned_step low_bit
     low_bit_activations low_bit_base low_bit_part low_bit_storage packing plan_rows plans

@@ -77,7 +77,8 @@ class KeptCells:
             return
         spent = round(seconds, 2)
         values = (self.code, name, cell, spent, json.loads(rows))
-        lines = self._lines | {name: dict(zip(FIELDS, values, strict=True))}
+        # Read again: another run may have added to it meanwhile.
+        lines = self._read() | {name: dict(zip(FIELDS, values, strict=True))}
         text = "".join(f"{json.dumps(x)}\n" for x in lines.values())
         try:
             with atomic_write(self.path) as path:

@@ -202,7 +202,22 @@ def quantized_rows(
     found = quantize_with(network, settings, bits, x, draw, patch_fraction)
     record = weight_record(network, found)
     rows = accuracy_rows(found.model, held_out, tested, stage="quantized")
-    for row, subset in zip(rows, tested):
+    return with_calibration(rows, tested, drawn_from, classes, record)
+
+
+def with_calibration(
+    rows: Rows,
+    tested: Sequence[Classes],
+    drawn_from: str,
+    classes: Classes,
+    record: Mapping[str, Any],
+) -> Rows:
+    """Rows of the ``tested`` subsets with what they were calibrated on.
+
+    "own" where the calibration images were of the subset's classes,
+    "another" where they were of another subset's. Introduced in chapter 3.
+    """
+    for row, subset in zip(rows, tested, strict=True):
         kind = drawn_from
         if drawn_from == "subset":
             kind = "own" if set(subset) == set(classes) else "another"

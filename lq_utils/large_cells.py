@@ -29,6 +29,7 @@ from lq_utils.label_aware import (
     accuracy_rows,
     calibration_images,
     weight_record,
+    with_calibration,
 )
 from lq_utils.lockstep import Quantized
 from lq_utils.plans import Plan
@@ -96,12 +97,7 @@ def quantized_rows(
     found = _quantized(network, settings, bits, x, device)
     record = weight_record(network, found)
     rows = _judged(found.model, device, held_out, tested, stage="quantized")
-    for row, subset in zip(rows, tested, strict=True):
-        kind = drawn_from
-        if drawn_from == "subset":
-            kind = "own" if set(subset) == set(classes) else "another"
-        row |= {"calibration": kind, **record}
-    return rows
+    return with_calibration(rows, tested, drawn_from, classes, record)
 
 
 def fine_tuned_rows(

@@ -7,7 +7,6 @@ rows. So the same call goes on where a killed one stopped.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +48,10 @@ from lq_utils.large_training import (
     weights_file,
 )
 from lq_utils.models import build_model
-from lq_utils.paths import REFERENCE, atomic_write
-from lq_utils.records import ResultError, load_run
+from lq_utils.paths import REFERENCE
+from lq_utils.records import KEPT, ResultError, keep_run, load_run
 from lq_utils.results import Run
 from lq_utils.weights import load_weights
-
-KEPT = ("rows.csv", "run.json")
 
 
 @dataclass(frozen=True)
@@ -237,8 +234,4 @@ def keep_rows(name: str) -> Path:
             f"no rows of {name} in {source}: do "
             f"python -m lq_utils network {name}"
         )
-    target = REFERENCE / PROFILE / name
-    for part in KEPT:
-        with atomic_write(target / part) as path:
-            shutil.copyfile(source / part, path)
-    return target
+    return keep_run(source, REFERENCE / PROFILE / name)

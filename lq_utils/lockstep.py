@@ -90,12 +90,19 @@ def quantize(
     Raises:
         TraceError: the network cannot be followed.
         PlanError: the plan does not fit to the network.
-        CalibrationError: no images, or values that are not finite.
+        CalibrationError: no images, values that are not finite, a batch
+            of none, or a share of patches that is none.
+        SolverError: activations that are not finite.
 
     Source: Lybrand and Saab 2021, section 3 (the quantized path), in one
     pass. Introduced in chapter 3.
     """
     check_images(images)
+    if batch_size < 1 or not 0 < patch_fraction <= 1:
+        raise CalibrationError(
+            f"batch_size={batch_size}, patch_fraction={patch_fraction}: give "
+            "one image or more at a time, and a share above 0, at most 1"
+        )
     traced = trace(model)
     if fold:
         traced = fold_batch_norm(traced)

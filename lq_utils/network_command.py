@@ -18,7 +18,6 @@ from lq_utils.large_networks import (
     large_network,
 )
 from lq_utils.large_run import (
-    KEPT,
     Job,
     find_job,
     keep_rows,
@@ -27,6 +26,7 @@ from lq_utils.large_run import (
 )
 from lq_utils.large_training import PROFILE, network_folder, read_record
 from lq_utils.paths import REFERENCE
+from lq_utils.records import KEPT
 
 COMMITTED, HERE = "rows committed", "rows here, not kept"
 TRAINED, PENDING = "trained", "pending"
@@ -61,15 +61,6 @@ def _state(name: str) -> str:
     if _complete(network_folder(name)):
         return HERE
     return TRAINED if read_record(name) else PENDING
-
-
-def pending_networks() -> pd.DataFrame:
-    """The networks of ``network_states`` without committed rows.
-
-    Introduced in chapter 3.
-    """
-    states = network_states()
-    return states[states["state"] != COMMITTED].reset_index(drop=True)
 
 
 def parser() -> argparse.ArgumentParser:

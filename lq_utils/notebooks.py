@@ -17,6 +17,11 @@ from jupytext.combine import combine_inputs_with_outputs
 from jupytext.compare import NotebookDifference, compare_notebooks
 from nbformat import NotebookNode
 
+from lq_utils.exercises import (
+    exercise_problems,
+    exercises,
+    student_notebook,
+)
 from lq_utils.gates import profile_problems, style_problems
 from lq_utils.paths import atomic_write
 from lq_utils.profiles import chapters, notebooks_dir, source_path
@@ -78,25 +83,43 @@ def _text(notebook: NotebookNode) -> str:
     return str(nbformat.writes(notebook, version=4)) + "\n"
 
 
+def exercises_dir() -> Path:
+    """Where the notebooks without solutions are.
+
+    Introduced in chapter 1.
+    """
+    return notebooks_dir() / "exercises"
+
+
+def _derived(chapter: str) -> dict[Path, NotebookNode]:
+    """What a chapter's source gives: its notebook, and the student's."""
+    path = notebooks_dir() / f"{chapter}.ipynb"
+    notebook = derive(source_path(chapter), path)
+    found = {path: notebook}
+    if exercises(notebook):
+        student = exercises_dir() / f"{chapter}_exercises.ipynb"
+        found[student] = student_notebook(notebook, chapter)
+    return found
+
+
 def regenerate() -> list[Path]:
-    """Write every chapter's ``.ipynb``; return those that changed.
+    """Write every chapter's notebooks; return those that changed.
 
     Introduced in chapter 1.
     """
     changed = []
     for chapter in chapters():
-        path = notebooks_dir() / f"{chapter}.ipynb"
-        text = _text(derive(source_path(chapter), path))
-        if not path.is_file() or path.read_text("utf-8") != text:
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, "utf-8")
-            changed.append(path)
+        for path, notebook in _derived(chapter).items():
+            text = _text(notebook)
+            if not path.is_file() or path.read_text("utf-8") != text:
+                with atomic_write(path) as temporary:
+                    temporary.write_text(text, "utf-8")
+                changed.append(path)
     return changed
 
 
-def _difference(source: Path, path: Path) -> str:
-    """Where a pair differs, in a line; ``""`` where it does not."""
-    derived = derive(source, path)
+def _difference(derived: NotebookNode, path: Path) -> str:
+    """Where a file differs, in a line; ``""`` where it does not."""
     text = path.read_text("utf-8")
     if text == _text(derived):
         return ""
@@ -111,21 +134,22 @@ def _difference(source: Path, path: Path) -> str:
 
 
 def _pair_problems() -> list[str]:
-    found = []
+    found, known = [], set()
     for chapter in chapters():
-        path = notebooks_dir() / f"{chapter}.ipynb"
-        if not path.is_file():
-            found.append(f"{path.name} is missing: run make notebooks")
-            continue
-        difference = _difference(source_path(chapter), path)
-        if difference:
-            found.append(
-                f"{path.name} is not what {chapter}.py gives "
-                f"({difference}): edit the .py, then run make notebooks"
-            )
-    stray = {p.stem for p in notebooks_dir().glob("*.ipynb")}
-    for name in sorted(stray - set(chapters())):
-        found.append(f"{name}.ipynb has no {name}.py: delete it, or add it")
+        for path, notebook in _derived(chapter).items():
+            known.add(path)
+            if not path.is_file():
+                found.append(f"{path.name} is missing: run make notebooks")
+                continue
+            difference = _difference(notebook, path)
+            if difference:
+                found.append(
+                    f"{path.name} is not what {chapter}.py gives "
+                    f"({difference}): edit the .py, then run make notebooks"
+                )
+    for folder in (notebooks_dir(), exercises_dir()):
+        for path in sorted(set(folder.glob("*.ipynb")) - known):
+            found.append(f"{path.name} has no source: delete it, or add one")
     return found
 
 
@@ -133,14 +157,17 @@ def check() -> list[str]:
     """What is not in order with the notebooks, one line a problem.
 
     Pairs that differ, outputs, cells too long, parameters that no cell
-    reads, profiles that set what is not there.
+    reads, exercises without hint or check, profiles that set what is not
+    there.
 
     Introduced in chapter 1.
     """
     problems = _pair_problems()
     for chapter in chapters():
-        source = source_path(chapter)
-        problems += style_problems(chapter, jupytext.read(source).cells)
+        notebook = jupytext.read(source_path(chapter))
+        problems += style_problems(
+            chapter, notebook.cells
+        ) or exercise_problems(chapter, notebook)
     return problems + profile_problems()
 
 

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lq_utils.folders import FOLDER_PREFIX, class_folders
 from lq_utils.images import DataError
 from lq_utils.layouts import LAYOUTS
 from lq_utils.parameters import (
     ParameterError,
-    load_yaml,
     read_option,
     read_parameters,
 )
 from lq_utils.paths import data_dir
 from lq_utils.profiles import profile_values, source_path
+from lq_utils.text_files import load_yaml, read_text
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -56,6 +57,8 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.output is not None and arguments.chapter == "all":
         parser.error("--output names one file; run one chapter with it")
+    if arguments.output is not None and arguments.output.is_dir():
+        parser.error(f"--output {arguments.output} is a folder: name a file")
     return arguments
 
 
@@ -70,11 +73,8 @@ def _mapping(content: Any, where: str) -> dict[str, Any]:
 
 
 def _file(path: str) -> dict[str, Any]:
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise ParameterError(f"cannot read -f {path}: {error}") from error
-    return _mapping(load_yaml(text), f"-f {path}")
+    where = f"-f {path}"
+    return _mapping(load_yaml(read_text(path, where), where), where)
 
 
 def given(chapter: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def given(chapter: str, arguments: argparse.Namespace) -> dict[str, Any]:
     for path in arguments.parameters_file:
         values |= _file(path)
     for text in arguments.parameters_yaml:
-        values |= _mapping(load_yaml(text), f"-y {text!r}")
+        where = f"-y {text[:80]!r}"
+        values |= _mapping(load_yaml(text, where), where)
     for name, text in arguments.parameters:
         values[name] = read_option(parameters.get(name), text)
     values |= dict(arguments.parameters_raw)
@@ -130,7 +131,10 @@ def check_data(values: Mapping[str, Any]) -> None:
 
     Introduced in chapter 1.
     """
-    layout = LAYOUTS.get(str(values.get("dataset")))
+    name = str(values.get("dataset"))
+    if name.startswith(FOLDER_PREFIX):
+        class_folders(name.removeprefix(FOLDER_PREFIX))
+    layout = LAYOUTS.get(name)
     if layout is None or (data_dir() / layout.folder).is_dir():
         return
     raise DataError(

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lq_utils.registry import did_you_mean
 from lq_utils.specs import (
     TYPES,
@@ -25,6 +23,7 @@ from lq_utils.specs import (
     check_spec,
     element_type,
 )
+from lq_utils.text_files import load_yaml, read_text
 
 __all__ = [
     "Parameter",
@@ -32,6 +31,7 @@ __all__ = [
     "check_parameters",
     "check_values",
     "is_parameters_cell",
+    "load_yaml",
     "parse_cell",
     "read_option",
     "read_parameters",
@@ -44,16 +44,6 @@ _TAGGED = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 FORM = "name: type = literal  # range; effect"
-
-
-class _NoDates(yaml.SafeLoader):
-    """Reads dates as text: no parameter is a date."""
-
-
-_NoDates.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in forms if "timestamp" not in tag]
-    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -131,9 +121,15 @@ def parse_cell(source: str) -> dict[str, Parameter]:
 
     Introduced in chapter 1.
     """
-    comments = _comments(source)
+    try:
+        comments, body = _comments(source), ast.parse(source).body
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise ParameterError(
+            f"the parameters cell is no Python ({error}): write only "
+            f"'{FORM}' lines in it"
+        ) from error
     parameters: dict[str, Parameter] = {}
-    for node in ast.parse(source).body:
+    for node in body:
         if not isinstance(node, ast.AnnAssign):
             raise ParameterError(
                 f"line {node.lineno} of the parameters cell: write only "
@@ -146,15 +142,21 @@ def parse_cell(source: str) -> dict[str, Parameter]:
 
 
 def _tagged_source(path: Path) -> str | None:
-    text = path.read_text("utf-8")
+    text = read_text(path, str(path))
     if path.suffix != ".ipynb":
         # The percent format, read without jupytext: it takes seconds to
         # import, and every run of a notebook comes through here.
         found = _TAGGED.search(text)
         return found.group(1) if found else None
-    for cell in json.loads(text)["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            return "".join(cell["source"])
+    try:
+        for cell in json.loads(text)["cells"]:
+            if "parameters" in cell["metadata"].get("tags", []):
+                return "".join(cell["source"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ParameterError(
+            f"{path} is damaged or no notebook ({error}): make it again "
+            "with 'python -m lq_utils notebooks', or take another copy"
+        ) from error
     return None
 
 
@@ -174,19 +176,6 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     return parse_cell(source)
 
 
-def load_yaml(text: str) -> Any:
-    """YAML text as papermill reads it (dates stay text).
-
-    Raises ``ParameterError`` where it is no YAML.
-
-    Introduced in chapter 1.
-    """
-    try:
-        return yaml.load(text, Loader=_NoDates)
-    except yaml.YAMLError as error:
-        raise ParameterError(f"not valid YAML: {text!r}: {error}") from error
-
-
 def read_option(parameter: Parameter | None, text: str) -> Any:
     """The value of ``-p name text``, as papermill reads it.
 
@@ -197,7 +186,7 @@ def read_option(parameter: Parameter | None, text: str) -> Any:
     Introduced in chapter 1.
     """
     if parameter is not None and parameter.type == "list":
-        return load_yaml(text)
+        return load_yaml(text, f"-p {parameter.name}")
     if parameter is not None and parameter.type == "str":
         return text
     if text in _WORDS:

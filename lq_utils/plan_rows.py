@@ -126,21 +126,34 @@ def _check_header(header: list[str]) -> None:
                 f"unknown column '{name}'{did_you_mean(name, COLUMNS)}; "
                 f"columns: {', '.join(COLUMNS)}"
             )
+        if header.count(name) > 1:
+            raise PlanError(f"the column '{name}' is there twice: keep one")
     for name in ("layer", "bits"):
         if name not in header:
-            raise PlanError(f"the column '{name}' is missing")
+            raise PlanError(
+                f"the column '{name}' is missing: begin the file with a "
+                f"line such as layer,bits; columns: {', '.join(COLUMNS)}"
+            )
 
 
 def _from_text(record: dict[Any, Any]) -> LayerPlan:
     if None in record:
-        raise PlanError("more cells than columns")
+        raise PlanError(
+            "more cells than columns: write options with commas in quotes, "
+            "or name the columns"
+        )
+    for name, cell in record.items():
+        if cell and len(cell.strip().splitlines()) > 1:
+            raise PlanError(f"{name} holds {cell!r}: write it in one line")
     row: dict[str, Any] = {
         name: cell.strip()
         for name, cell in record.items()
         if cell and cell.strip()
     }
     if "layer" not in row:
-        raise PlanError("the layer's name is missing")
+        raise PlanError(
+            "the layer's name is missing: write it, or delete the line"
+        )
     for name in {"bits", "polish"} & set(row):
         row[name] = _integer(name, row[name])
     if "options" in row:
@@ -150,21 +163,37 @@ def _from_text(record: dict[Any, Any]) -> LayerPlan:
 
 def _integer(name: str, text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise PlanError(f"{name} must be an integer, not {text!r}")
+        blank = ", or blank for full precision" if name == "bits" else ""
+        raise PlanError(f"{name} must be an integer{blank}, not {text!r}")
     return int(text)
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal that can be written and read again; 1e999 cannot."""
+    value = ast.literal_eval(node)
+    if ast.literal_eval(repr(value)) != value:
+        raise ValueError("not a plain value")
+    return value
 
 
 def _options(text: str) -> tuple[tuple[str, Any], ...]:
     # Parsed as the arguments of a call, and never evaluated.
     try:
         call = ast.parse(f"dict({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if (
+            not isinstance(call, ast.Call)
+            or not isinstance(call.func, ast.Name)
+            or call.args
+            or any(pair.arg is None for pair in call.keywords)
+        ):
             raise ValueError("not a list of options")
         return tuple(
-            (str(pair.arg), ast.literal_eval(pair.value))
-            for pair in call.keywords
+            (str(pair.arg), _value(pair.value)) for pair in call.keywords
         )
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (
+        *(MemoryError, RecursionError, SyntaxError),
+        *(TypeError, ValueError),
+    ) as error:
         raise PlanError(
             f"write options as name=value, other=value, not {text!r}"
         ) from error

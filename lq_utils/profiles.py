@@ -15,11 +15,11 @@ from typing import Any
 from lq_utils.parameters import (
     ParameterError,
     check_values,
-    load_yaml,
     read_parameters,
 )
 from lq_utils.paths import ROOT
 from lq_utils.registry import UnknownName, did_you_mean
+from lq_utils.text_files import load_yaml, read_text
 
 CUSTOM = "custom"
 
@@ -94,7 +94,7 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
             f"unknown profile '{profile}'"
             f"{did_you_mean(profile, profile_names()) or ';'} known: {known}"
         )
-    content = load_yaml(path.read_text("utf-8")) or {}
+    content = load_yaml(read_text(path, str(path)), str(path)) or {}
     chapters_ = content.values() if isinstance(content, dict) else [content]
     if not all(c is None or isinstance(c, dict) for c in chapters_):
         raise ParameterError(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+
+from lq_utils.paths import atomic_write
 
 
 class ResultError(ValueError):
@@ -12,6 +15,20 @@ class ResultError(ValueError):
 
     Introduced in chapter 1.
     """
+
+
+KEPT = ("rows.csv", "run.json")
+
+
+def keep_run(source: Path, target: Path) -> Path:
+    """Copy the rows and the record of a run, each in one step.
+
+    Introduced in chapter 1.
+    """
+    for name in KEPT:
+        with atomic_write(target / name) as path:
+            shutil.copyfile(source / name, path)
+    return target
 
 
 def load_run(folder: Path) -> dict[str, Any]:
@@ -24,7 +41,9 @@ def load_run(folder: Path) -> dict[str, Any]:
     path = Path(folder) / "run.json"
     try:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(record, dict):
+            raise TypeError(f"it holds a {type(record).__name__}")
+    except (OSError, TypeError, ValueError) as error:
         raise ResultError(
             f"cannot read {path} ({error}); run the chapter again"
         ) from error

@@ -1,22 +1,23 @@
 """``python -m lq_utils reference 01``: make a full run the reference.
 
-Copies its rows and its record to ``data/results/``, to be committed;
-tolerances beside them stay as they are. Without a chapter it lists which
-rows are committed, and the command for those that are pending.
+Copies its rows and its record to ``data/results/``, to be committed. The
+tolerances beside them stay as they are, but with ``--tolerances``: then they
+are made from the rows and from the smoke and quick runs that are here.
+Without a chapter it lists which rows are committed, and the command for
+those that are pending.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from lq_utils.paths import REFERENCE, atomic_write, results_dir
+from lq_utils.paths import REFERENCE, results_dir
 from lq_utils.profiles import chapters, find_chapter
-from lq_utils.records import ResultError, load_run
+from lq_utils.records import ResultError, keep_run, load_run
 
 PROFILE = "full"
 
@@ -37,10 +38,7 @@ def keep_reference(chapter: str) -> Path:
         )
     if (record["chapter"], record["profile"]) != (chapter, PROFILE):
         raise ResultError(f"{run} holds another run; run the chapter again")
-    for name in ("rows.csv", "run.json"):
-        with atomic_write(REFERENCE / chapter / name) as path:
-            shutil.copyfile(run / name, path)
-    return REFERENCE / chapter
+    return keep_run(run, REFERENCE / chapter)
 
 
 def reference_states() -> pd.DataFrame:
@@ -98,7 +96,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("chapter", nargs="?", help="01 or 01_class_distances")
-    given = parser.parse_args(argv).chapter
+    parser.add_argument(
+        "--tolerances",
+        action="store_true",
+        help="write tolerances for the committed rows, copy nothing",
+    )
+    options = parser.parse_args(argv)
+    given = options.chapter
+    if given is None and options.tolerances:
+        parser.error("--tolerances needs a chapter, such as 04")
     if given is None:
         states = reference_states()
         pending = int((states["rows"] == 0).sum())
@@ -106,5 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{len(states) - pending} committed, {pending} pending")
         return 0
     chapter = find_chapter(given)
+    if options.tolerances:
+        from lq_utils.tolerances import keep_tolerances
+
+        print(f"tolerances of {chapter}: {keep_tolerances(chapter)}")
+        return 0
     print(f"reference rows of {chapter}: {keep_reference(chapter)}")
     return 0

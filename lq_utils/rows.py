@@ -62,6 +62,17 @@ def load_rows(folder: Path) -> pd.DataFrame:
             f"no rows in {folder}; run the chapter first "
             "(python -m lq_utils run ...)"
         )
+    try:
+        return _typed(path)
+    except ResultError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise ResultError(
+            f"{path} is damaged ({error}); delete it and run the chapter again"
+        ) from error
+
+
+def _typed(path: Path) -> pd.DataFrame:
     # Text first: an id such as 12e456789012 would be read as a number.
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(frame.columns) != COLUMNS:

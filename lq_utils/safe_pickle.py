@@ -100,6 +100,20 @@ def _check_memo(content: bytes) -> None:
             )
 
 
+def _check_count(value: object, most: int) -> None:
+    """Refuse lists that hold each other again and again, without end."""
+    stack, count = [value], 0
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            count += len(item)
+            if count > most:
+                raise pickle.UnpicklingError(
+                    "its lists stand for more values than it has bytes"
+                )
+            stack += item
+
+
 def _text(value: object) -> str:
     """Text of a pickle of Python 2 (bytes) or Python 3 (str)."""
     if isinstance(value, bytes):
@@ -159,6 +173,7 @@ def read_dictionary(content: bytes, path: Path, remedy: str) -> dict[str, Any]:
         value = _Reader(io.BytesIO(content), encoding="bytes").load()
         if not isinstance(value, dict):
             raise TypeError(f"a {type(value).__name__}, not a dictionary")
+        _check_count(list(value.values()), len(content))
         return {_text(key): _plain(item) for key, item in value.items()}
     except pickle.UnpicklingError as error:
         raise DataError(f"{path} was refused: {error}. {remedy}") from None

@@ -102,8 +102,14 @@ def shared_folder(
     """
     prefix = f"lq-shared-{platform.node()}-"
     place = Path(within or tempfile.gettempdir())
-    place.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(prefix, place)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(prefix, place)
+    except OSError as error:
+        raise SharingError(
+            f"cannot use {place} for shared inputs: {error}. Make it "
+            "writable, or point LQ_CACHE_DIR at another folder"
+        ) from error
     with tempfile.TemporaryDirectory(
         prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
     ) as name:

@@ -62,6 +62,11 @@ class Parameter:
             return self._scalar(self.name, self.type, value)
         if not isinstance(value, (list, tuple)):
             raise ParameterError(_not_a_list(self.name, value))
+        if not value and self.spec != "any":
+            raise ParameterError(
+                f"{self.name}=[] is empty: give one value or more "
+                f"({self.spec})"
+            )
         return [
             self._scalar(f"{self.name}[{i}]", self.element, v)
             for i, v in enumerate(value)

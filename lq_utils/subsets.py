@@ -52,7 +52,7 @@ class Subset:
         return tuple(class_names[k] for k in self.classes)
 
 
-def _check(matrix: np.ndarray, size: int) -> np.ndarray:
+def _check(matrix: np.ndarray, size: int, seed: int) -> np.ndarray:
     matrix = np.asarray(matrix, dtype=np.float64)
     classes = len(matrix)
     if matrix.shape != (classes, classes) or not np.isfinite(matrix).all():
@@ -64,11 +64,13 @@ def _check(matrix: np.ndarray, size: int) -> np.ndarray:
         raise SubsetError(
             "a distance matrix must be symmetric with a zero diagonal"
         )
-    if not 2 <= size <= classes:
+    if size != int(size) or not 2 <= size <= classes:
         raise SubsetError(
             f"a subset of {size} out of {classes} classes is impossible: "
             f"size must lie in 2..{classes}"
         )
+    if seed != int(seed) or seed < 0:
+        raise SubsetError(f"seed {seed}: give a whole number from 0")
     return matrix
 
 
@@ -95,7 +97,7 @@ def generate(
     Introduced in chapter 2.
     """
     search = SUBSET_KINDS.get(kind)
-    matrix = _check(matrix, size)
+    matrix = _check(matrix, size, seed)
     found = [int(k) for k in search(matrix, size, seed, **options)]
     classes = tuple(sorted(found))
     if len(set(classes)) != size or not set(classes) <= set(
@@ -217,8 +219,11 @@ def _target_median(
     target: float,
     starts: int = 4,
 ) -> list[int]:
-    if not target >= 0:
-        raise SubsetError(f"a target median of {target} is not a distance")
+    if not 0 <= target < np.inf or starts < 1:
+        raise SubsetError(
+            f"a target median of {target} is not a distance, or {starts} "
+            "starts are none: give 0 or more, and one start or more"
+        )
     rng = np.random.default_rng(seed)
     best, best_gap = np.empty(0, dtype=int), np.inf
     for _ in range(starts):

@@ -6,6 +6,7 @@ names its class, and says where its box lies relative to the cell.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -39,7 +40,7 @@ class Detections(NamedTuple):
     labels: np.ndarray
 
 
-class Detector(nn.Module):
+class Detector(nn.Module, ABC):
     """A network that finds objects, and says where its parts are.
 
     ``parts`` maps "backbone", "class head" and "box head" to the
@@ -48,11 +49,11 @@ class Detector(nn.Module):
 
     parts: ClassVar[dict[str, str]]
 
+    @abstractmethod
     def detect(
         self, images: Sequence[np.ndarray] | np.ndarray
     ) -> list[Detections]:
         """What is on each image (uint8 ``[H, W, 3]``)."""
-        raise NotImplementedError
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -65,14 +65,15 @@ TOPICS = (
         "Networks, their graph, training, answers, what an image costs.",
         "models quantnet backbones graph inference inference_cost weights "
         "recipes augmentation checkpoints training fine_tuning "
-        "train_reference blocks layer_outputs",
+        "train_reference blocks layer_outputs bounded_models",
     ),
     Topic(
         "results",
         "Results",
         "Result rows, the sources' numbers, comparisons with a reference.",
-        "results rows records published compare comparison "
-        "two_runs parameters specs profiles freshness authors_files",
+        "results rows records published compare comparison tolerances "
+        "two_runs parameters specs text_files profiles freshness "
+        "authors_files",
     ),
     Topic(
         "figures",
@@ -167,7 +168,7 @@ TOPICS = (
         "studies",
         "Studies of the chapters",
         "The cells of each chapter's experiment.",
-        "study data_free_study power_of_two_study method_comparison "
+        "study study_networks data_free_study power_of_two_study method_comparison "
         "kept_networks compression_networks compression_study "
         "compression_curves compression_files dimension_study hybrid "
         "hybrid_pipelines hybrid_plans hybrid_study keras_search tuning "
@@ -208,8 +209,8 @@ TOPICS = (
         "book",
         "The book",
         "Notebooks, pages that are made, errata, releases.",
-        "notebooks gates execution options runner page_record chapter_pages "
-        "pages reference errata errata_* claims claims_* cluster_costs "
+        "notebooks exercises gates execution options runner page_record "
+        "chapter_pages pages reference errata errata_* claims claims_* cluster_costs "
         "topics source_code docstrings "
         "api_page generated_pages layers architecture licences bootstrap "
         "release book_zip book_print",

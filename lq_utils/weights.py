@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lq_utils.bounded_models import build_bounded
 from lq_utils.data import DataError, Provenance
-from lq_utils.models import build_model
 from lq_utils.paths import WEIGHTS, atomic_write
 
 
@@ -70,7 +70,7 @@ def load_weights(path: Path) -> nn.Module:
     Introduced in chapter 1.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise WeightsError(
             f"no weights at {path}; `make train` trains the reference "
             "networks, or give the path of an existing .safetensors file"
@@ -79,9 +79,14 @@ def load_weights(path: Path) -> nn.Module:
         with safe_open(path, framework="pt") as handle:
             header = handle.metadata() or {}
         model_name, outputs = header["model"], int(header["num_outputs"])
-        model = build_model(model_name, outputs)
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        tensors = load_file(path)
+        most = sum(tensor.numel() for tensor in tensors.values())
+        model = build_bounded(model_name, outputs, most)
+        model.load_state_dict(tensors)
+    except (
+        *(KeyError, OSError, RuntimeError, SafetensorError),
+        *(TypeError, ValueError),
+    ) as error:
         raise WeightsError(
             f"{path} is not a weight file of this book or is damaged "
             f"({error}); restore it with git or train it again"

@@ -52,6 +52,7 @@ from lq_utils import maps
 from lq_utils import report_pairs as report
 from lq_utils.data import load_dataset
 from lq_utils.embeddings import embed, umap_2d
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.inference import predict
 from lq_utils.interactive import show_interactive
@@ -106,7 +107,7 @@ names, supers = sample.class_names, sample.superclass_of
 # \KL(a \,\Vert\, b) = \tfrac12 \left[ \tr(\Sigma_b^{-1}\Sigma_a) - d
 # + (\mu_b-\mu_a)^\top \Sigma_b^{-1} (\mu_b-\mu_a)
 # + \ln\frac{\det\Sigma_b}{\det\Sigma_a} \right].
-# $$
+# $$ (eq-01-kl)
 #
 # It is not symmetric. Averaging both directions makes it so, and the
 # logarithms cancel:
@@ -115,7 +116,7 @@ names, supers = sample.class_names, sample.superclass_of
 # D_{ab} = \tfrac14 \left[ \tr(\Sigma_b^{-1}\Sigma_a)
 # + \tr(\Sigma_a^{-1}\Sigma_b) - 2d
 # + (\mu_a-\mu_b)^\top (\Sigma_a^{-1}+\Sigma_b^{-1}) (\mu_a-\mu_b) \right].
-# $$
+# $$ (eq-01-symmetric-kl)
 #
 # Three consequences:
 #
@@ -131,15 +132,22 @@ names, supers = sample.class_names, sample.superclass_of
 # because the step is squared and divided by a variance, a tight class is far
 # from everything, though its neighbours on the map may be near to the eye.
 #
-# Hence a little regularisation,
-# $\Sigma \leftarrow (1-\rho)\,\Sigma + \rho\,\tfrac{\tr\Sigma}{d} I$ with a
-# small shrinkage $\rho$, and no eigenvalue below a thousandth of the mean one.
+# Hence a little regularisation with a small shrinkage $\rho$,
+#
+# $$
+# \Sigma \leftarrow (1-\rho)\,\Sigma + \rho\,\frac{\tr\Sigma}{d}\, I ,
+# $$ (eq-01-shrinkage)
+#
+# and no eigenvalue below a thousandth of the mean one.
+#
+# ```{index} Kullback-Leibler divergence, shrinkage
+# ```
 
 # %% [markdown]
 # ### By hand
 #
 # Two classes, one round, the other wider and shifted to the right. First the
-# divergence in one direction, as the formula above has it.
+# divergence in one direction, as {eq}`eq-01-kl` has it.
 
 
 # %%
@@ -164,7 +172,8 @@ assert np.isclose(by_hand, paper)
 
 # %% [markdown]
 # The library computes all pairs of classes at once, with a single matrix
-# product for the traces. It must give the same number.
+# product for the traces in {eq}`eq-01-symmetric-kl`. It must give the same
+# number.
 
 # %%
 means, covariances = (np.stack(both) for both in zip(a, b))
@@ -187,6 +196,9 @@ Markdown(f"By hand {by_hand} nats, by the library {fast[0, 1]} nats.")
 # With ResNet-50 that gives 2,048 numbers an image. The default here is
 # EfficientNet-Lite0, from the family of {cite:t}`tan2019efficientnet`, since
 # its weights come with the installation and need no download.
+#
+# ```{index} embedding
+# ```
 
 # %% [markdown]
 # What may go wrong: the network has seen sharp photographs, and gets small
@@ -206,6 +218,9 @@ Markdown(f"Each image is now a vector of {features.shape[1]:,} numbers.")
 # from a spectral layout and then moves points, drawing at random which ones
 # to push apart. So the seed matters; how much, we shall measure. The
 # neighbours themselves are searched exactly, once for all seeds.
+#
+# ```{index} UMAP
+# ```
 
 # %%
 seeds = range(seed, seed + umap_seeds)
@@ -341,6 +356,9 @@ Markdown(
 # This is the cheapest test of any result that rests on a map: a property of
 # the images must survive another seed, a property of the drawing need not. The
 # authors fixed no seed, so their matrix is one draw of many.
+#
+# ```{index} rank correlation
+# ```
 
 # %%
 by_seed = {
@@ -384,7 +402,7 @@ table(shares[["seed", "value"]], "Plausible among the ten closest, by seed.")
 #
 # | distance | idea |
 # |---|---|
-# | `symmetric_kl` | as above, but no map in between |
+# | `symmetric_kl` | {eq}`eq-01-symmetric-kl`, but no map in between |
 # | `bhattacharyya` {cite:p}`bhattacharyya1943measure` | bounds the error of telling two Gaussians apart |
 # | `bures_wasserstein` {cite:p}`bhatia2019bures` | cost of moving one Gaussian onto the other |
 # | `mahalanobis` | distance of the means, with one covariance for all |
@@ -396,6 +414,9 @@ table(shares[["seed", "value"]], "Plausible among the ten closest, by seed.")
 # one shape for all classes, estimated from all images together, so it should
 # mind few images a class the least of those with a covariance. And is a class
 # a Gaussian at all? The last two do not ask.
+#
+# ```{index} Bhattacharyya distance, energy distance
+# ```
 
 # %%
 reduced = PCA(dimensions, random_state=seed).fit_transform(features)
@@ -407,9 +428,18 @@ matrices = {"KL on the map": D} | {
 # %% [markdown]
 # A classifier has its own opinion: two classes are close if it confuses them.
 # We ask the reference network about *validation* images, which it was not
-# trained on, and take $1 - (P_{ab} + P_{ba})/2$, where $P_{ab}$ is the mean
-# probability that images of $a$ give to $b$. The network must have been
-# trained with the same split; `require_same_split` refuses any other.
+# trained on, and take
+#
+# $$
+# D_{ab} = 1 - \tfrac12 (P_{ab} + P_{ba}) ,
+# $$ (eq-01-confusion)
+#
+# where $P_{ab}$ is the mean probability that images of $a$ give to $b$. The
+# network must have been trained with the same split; `require_same_split`
+# refuses any other.
+#
+# ```{index} confusion matrix
+# ```
 
 # %%
 if classifier == "none":
@@ -624,9 +654,18 @@ if len(comparison):
 # ```{exercise}
 # :label: ex-01-affine
 #
-# (5 minutes) Shear and stretch the map with
-# $T = \begin{pmatrix} 3 & 1 \\ 0 & 0.5 \end{pmatrix}$ and compute $D$
-# again without shrinkage. What changes, and what if shrinkage is on?
+# (5 minutes) Shear and stretch the map: every point $x$ becomes $T x$ with
+# $T = \begin{pmatrix} 3 & 1 \\ 0 & 0.5 \end{pmatrix}$. Put the matrix $D$
+# without shrinkage and floor into `plain` for the map and into `sheared` for
+# the sheared map, and the sheared map's $D$ with the chapter's shrinkage into
+# `shrunk`, all three float64 `[C, C]`. What changes, and when?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `ld.gaussians` takes `shrinkage` and `floor` as its last two arguments. A
+# point is a *row* of `points`, so look twice on which side $T$ stands.
 # ```
 
 # %% [markdown]
@@ -636,23 +675,43 @@ if len(comparison):
 #
 # Without shrinkage nothing changes. Each term is a product in which $T$ and
 # its inverse meet: $\Sigma^{-1}$ undoes what $T$ did to the step and to the
-# other covariance.
+# other covariance. Rows are transposed points, so they are multiplied by
+# $T^\top$ from the right.
 
-# %%
-sheared = points.astype(float) @ np.array([[3.0, 0.0], [1.0, 0.5]])
-plain = [
+# %% tags=["solution"]
+sheared_points = points.astype(float) @ np.array([[3.0, 0.0], [1.0, 0.5]])
+plain, sheared = (
     ld.symmetric_kl(ld.gaussians(x, labels, classes, 0.0, floor=0.0))
-    for x in (points, sheared)
-]
-assert np.allclose(*plain, rtol=1e-6)
+    for x in (points, sheared_points)
+)
 
 # %% [markdown]
 # Shrinkage compares a covariance with a circle, and a sheared circle is none.
 
-# %%
-shrunk = ld.symmetric_kl(ld.gaussians(sheared, labels, classes))
+# %% tags=["solution"]
+shrunk = ld.symmetric_kl(ld.gaussians(sheared_points, labels, classes, 0.01))
 change = np.abs(shrunk / np.where(D > 0, D, np.inf) - (D > 0))
 Markdown(f"With shrinkage the largest relative change is {change.max():.1%}.")
+
+# %% tags=["check"]
+T = np.array([[3.0, 1.0], [0.0, 0.5]])
+clouds = [T @ points[labels == k].T.astype(float) for k in (0, 1)]
+raw = [(cloud.mean(axis=1), np.cov(cloud)) for cloud in clouds]
+rounder = [(m, 0.99 * s + 0.01 * np.trace(s) / 2 * np.eye(2)) for m, s in raw]
+exact = (kl(*raw[0], *raw[1]) + kl(*raw[1], *raw[0])) / 2
+kept_round = (kl(*rounder[0], *rounder[1]) + kl(*rounder[1], *rounder[0])) / 2
+check_answer(
+    {
+        "`plain` has neither shrinkage nor floor; compare with `kl` for the "
+        "first two classes": lambda: np.isclose(plain[0, 1], exact, rtol=1e-4),
+        "the formula does not mind a shear, so nothing may change": lambda: (
+            np.allclose(sheared, plain, rtol=1e-4)
+        ),
+        "`shrunk` takes T x of each point, and a shrinkage of a hundredth": (
+            lambda: np.isclose(shrunk[0, 1], kept_round, rtol=1e-4)
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -661,8 +720,17 @@ Markdown(f"With shrinkage the largest relative change is {change.max():.1%}.")
 # ```{exercise}
 # :label: ex-01-units
 #
-# (5 minutes) Multiply the reduced features by ten. Which registered
-# distances change, and which keep at least the order of the pairs?
+# (10 minutes) Multiply the reduced features by ten. By what factor does each
+# registered distance grow? Collect the factors in a dict `growth`, by name,
+# and in a dict `order` the rank correlation of the pairs before and after.
+# Can the units of the features change which classes are chosen?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# The matrices of `reduced` are in `matrices` already, under the names in
+# `ld.DISTANCES`. If all entries of a matrix grow alike, so does its norm.
 # ```
 
 # %% [markdown]
@@ -670,23 +738,52 @@ Markdown(f"With shrinkage the largest relative change is {change.max():.1%}.")
 # :class: dropdown
 # ```
 #
-# Bures-Wasserstein and energy distance carry the units of the features. The
-# kernel width of MMD follows the median distance, so its values stay. The
-# order of the pairs is the same for all, and choosing subsets needs no more.
+# What divides by a width has no units. Bures-Wasserstein is a squared length,
+# and grows with the square of the factor; the energy distance is the root of
+# a length. The kernel width of MMD follows the median distance, so its values
+# stay. The order of the pairs is the same for all, and choosing subsets needs
+# no more. Units of *single* features are another matter: only distances that
+# divide by a full covariance ignore those.
 
-# %%
-answers = []
-for name in ld.DISTANCES:
+# %% tags=["solution"]
+growth, order = {}, {}
+for name in [n for n in ld.DISTANCES if n in matrices]:
     scaled = ld.class_distances(name, 10 * reduced, labels, classes)
     both = [ld.pair_values(m) for m in (matrices[name], scaled)]
-    order = spearmanr(*both).statistic
-    answers.append((name, bool(np.allclose(*both, rtol=1e-6)), order))
-
-# %%
-columns = ["distance", "same values", "rank correlation"]
-answers = pd.DataFrame(answers, columns=columns)
-assert (answers["rank correlation"] > 0.999).all()
+    growth[name] = np.linalg.norm(both[1]) / np.linalg.norm(both[0])
+    order[name] = spearmanr(*both).statistic
+answers = pd.DataFrame({"factor": growth, "rank correlation": order})
 table(answers, "Features times ten.")
+
+# %% tags=["check"]
+registered = set(ld.DISTANCES) & set(matrices)
+part = labels < 4
+few_pairs = {
+    (name, factor): ld.pair_values(
+        ld.class_distances(name, factor * reduced[part], labels[part], 4)
+    )
+    for name in registered
+    for factor in (1, 100)
+}
+
+# %% tags=["check"]
+check_answer(
+    {
+        "one factor for each registered distance": lambda: (
+            set(growth) == set(order) == registered
+        ),
+        "ten times ten is a hundred: the factor squared must give what "
+        "features times a hundred give": lambda: all(
+            np.allclose(
+                growth[n] ** 2 * few_pairs[n, 1], few_pairs[n, 100], rtol=1e-3
+            )
+            for n in registered
+        ),
+        "one factor for all pairs keeps their order": lambda: (
+            min(order.values()) > 0.999
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -695,8 +792,17 @@ table(answers, "Features times ten.")
 # ```{exercise}
 # :label: ex-01-sample
 #
-# (10 minutes) Compute $D$ twice, each time from every second image of each
-# class, and correlate both. Do the images or the seed add more noise?
+# (10 minutes) Compute $D$ twice, each time from half of the images of each
+# class. Put the positions of the images of the two halves into the integer
+# arrays `one_half` and `other_half`, and the rank correlation of the two
+# matrices into `rho`. Do the images or the seed add more noise?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# The images stand class by class. `points` and `labels` take the same
+# positions, and `ld.pair_values` gives the numbers to correlate.
 # ```
 
 # %% [markdown]
@@ -704,15 +810,213 @@ table(answers, "Features times ten.")
 # :class: dropdown
 # ```
 #
-# The halves share one map, so even this understates the noise of the images.
+# Every second image is in one half. The halves share one map, so even this
+# understates the noise of the images; and a half has more noise than the
+# whole, so it overstates the noise of $D$ itself.
 
-# %%
+# %% tags=["solution"]
+one_half, other_half = (np.arange(i, len(labels), 2) for i in (0, 1))
 halves = [
-    ld.class_distances("symmetric_kl", points[i::2], labels[i::2], classes)
-    for i in (0, 1)
+    ld.class_distances("symmetric_kl", points[h], labels[h], classes)
+    for h in (one_half, other_half)
 ]
 rho = spearmanr(*map(ld.pair_values, halves)).statistic
 Markdown(f"Two halves: {rho:.3f}. Two seeds: {between.mean():.3f}.")
+
+# %% tags=["check"]
+check_answer(
+    {
+        "no image may be in both halves": lambda: (
+            len({*one_half, *other_half}) == len(one_half) + len(other_half)
+        ),
+        "each half has about half of the images of each class": lambda: all(
+            np.abs(2 * np.bincount(labels[h]) - images_per_class).max() <= 1
+            for h in (one_half, other_half)
+        ),
+    }
+)
+
+# %% tags=["check"]
+check_answer(
+    {
+        "`rho` is the correlation of the ranks of all pairs": lambda: (
+            np.isclose(
+                rho,
+                ld.rank_correlations(
+                    {
+                        i: ld.class_distances(
+                            "symmetric_kl", points[h], labels[h], classes
+                        )
+                        for i, h in enumerate((one_half, other_half))
+                    }
+                ).loc[0, 1],
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-01-noise
+#
+# (20 minutes) How far apart are two classes that are *the same*? Draw
+# `images_per_class` points of one Gaussian in the plane, as many again from
+# the same one, and compute the symmetric divergence of the two samples, with
+# no shrinkage and no floor. Put at least 500 such values, of independent pairs
+# of samples, into a float array `same`, and into `hidden` the share (0 to 1)
+# of the chapter's pairs `values` that are below the 95th percentile of `same`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# To the library a sample is a class. Make an even number of classes from one
+# cloud and take disjoint pairs of them: in a full matrix every sample occurs
+# many times, and its entries are not independent.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-01-noise
+# :class: dropdown
+# ```
+#
+# The expected value has a closed form. The inverse of a covariance that was
+# estimated from $n$ points is too large by the factor
+# $f = (n-1)/(n-2-d)$ on average, and the two means differ by a step whose
+# expected square is $2/n$ a direction. Together they give
+# $\tfrac d2\,[(1 + \tfrac2n) f - 1]$, which is not zero. So with few images
+# even equal classes have a distance, and all others are too large as well.
+# Shrinkage takes a little of it away.
+
+# %% tags=["solution"]
+cloud = np.random.default_rng(seed).normal(size=(1200 * images_per_class, 2))
+sample_of = np.repeat(np.arange(1200), images_per_class)
+equal = ld.gaussians(cloud, sample_of, 1200, 0.0, floor=0.0)
+same = ld.symmetric_kl(equal)[np.arange(0, 1200, 2), np.arange(1, 1200, 2)]
+hidden = float((values < np.quantile(same, 0.95)).mean())
+Markdown(
+    f"Equal classes are {same.mean():.3f} nats apart on average; {hidden:.1%} "
+    "of the pairs of this chapter could not be told from them."
+)
+
+# %% tags=["check"]
+inflated = (images_per_class - 1) / (images_per_class - 4)
+expected = (1 + 2 / images_per_class) * inflated - 1  # d / 2 is one here
+check_answer(
+    {
+        "500 positive values or more": lambda: (
+            len(same) >= 500 and min(same) > 0
+        ),
+        "the mean of `same` is off what theory expects: look at the number "
+        "of points, at both directions of the divergence, at shrinkage": (
+            lambda: (
+                abs(np.mean(same) - expected)
+                < 6 * np.std(same) / len(same) ** 0.5 + 0.01 * expected
+            )
+        ),
+        "`hidden` is a share of all pairs of this chapter": lambda: np.isclose(
+            hidden * len(values),
+            (values < np.percentile(same, 95)).sum(),
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-01-votes
+#
+# (60 minutes, a small project) Write a distance that knows nothing of means
+# and widths. Let each image ask its ten nearest neighbours, itself not among
+# them, for their classes, and let $P_{ab}$ be the share of $b$ among all
+# answers that images of $a$ get. Register
+# $1 - (P_{ab} + P_{ba})/2$, with a zero diagonal, as `"neighbour_votes"`.
+# Judge it beside `"symmetric_kl"` and `"mahalanobis"`, all on `reduced`: a
+# data frame `judged` with a line for each of the three names has in `auc` how
+# well it separates superclasses, and in `halves` how well two halves of the
+# images agree (rank correlation). What is it good at, and what not?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `sklearn.neighbors.kneighbors_graph` gives a sparse matrix of who is whose
+# neighbour. This chapter has a function that turns opinions of images about
+# classes into $P$, and one that turns $P$ into a distance.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-01-votes
+# :class: dropdown
+# ```
+#
+# A vote is a classifier's answer, so the two functions for confusions do the
+# rest. The measure needs no covariance and no units of distance. But it sees
+# close pairs only: two classes that never meet are at distance one, whether
+# they are neighbours or worlds apart. Where most pairs are tied at one, it has
+# no order to offer among far pairs. Does that show in either test?
+
+# %% tags=["solution"]
+from sklearn.neighbors import kneighbors_graph
+
+
+@ld.register_distance("neighbour_votes", replace=True)
+def neighbour_votes(features, labels, num_classes):
+    """One less the share of neighbours that two classes give each other."""
+    graph = kneighbors_graph(features, 10, include_self=False)
+    votes = graph @ np.eye(num_classes)[labels] / 10
+    P = ld.confusion_probabilities(votes, labels, num_classes)
+    return ld.confusion_distance(P)
+
+
+# %% tags=["solution"]
+parts = slice(None), slice(0, None, 2), slice(1, None, 2)
+lines = {}
+for name in ("neighbour_votes", "symmetric_kl", "mahalanobis"):
+    whole, *two_halves = (
+        ld.class_distances(name, reduced[p], labels[p], classes) for p in parts
+    )
+    agreement = spearmanr(*map(ld.pair_values, two_halves)).statistic
+    separates = ld.separation_auc(whole, supers)
+    lines[name] = {"auc": separates, "halves": agreement}
+judged = pd.DataFrame(lines).T
+table(judged, "A distance by votes beside two others.", 3)
+
+# %% tags=["check"]
+# Eleven points lie together, six of one class, five of another; eleven of a
+# third lie far away. Then the ten nearest of a point are its ten companions.
+spots = np.random.default_rng(0).normal(size=(22, 3))
+spots[11:] += 1000
+owners = np.repeat([0, 1, 2], [6, 5, 11])
+
+# %% tags=["check"]
+check_answer(
+    {
+        "classes whose images never meet are at distance one": lambda: (
+            ld.class_distances("neighbour_votes", spots, owners, 3)[2, 0] == 1
+        ),
+        "six images among eleven have five others in ten neighbours": lambda: (
+            np.isclose(
+                ld.class_distances("neighbour_votes", spots, owners, 3)[0, 1],
+                1 - (5 / 10 + 6 / 10) / 2,
+            )
+        ),
+        "`judged` has a line for each of the three distances; that of "
+        "'mahalanobis' was in this chapter": lambda: (
+            "symmetric_kl" in judged.index
+            and np.isclose(judged["auc"]["mahalanobis"], auc["mahalanobis"])
+        ),
+        "an AUC lies in 0 to 1, a rank correlation in -1 to 1": lambda: (
+            0 <= judged["auc"]["neighbour_votes"] <= 1
+            and abs(judged["halves"]["neighbour_votes"]) <= 1
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

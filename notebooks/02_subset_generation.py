@@ -51,6 +51,7 @@ from lq_utils import maps
 from lq_utils import subsets as ls
 from lq_utils.data import load_dataset
 from lq_utils.embeddings import embed, umap_2d
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.interactive import show_interactive
 from lq_utils.interactive_classes import class_means, subset_steps
@@ -111,7 +112,7 @@ Markdown(f"{len(all_pairs):,} pairs, median {np.median(all_pairs):.2f}.")
 # k^\star = \argmin_{k \notin S} \frac{1}{|S|} \sum_{j \in S} D_{kj}
 # \qquad \text{or} \qquad
 # k^\star = \argmax_{k \notin S} \frac{1}{|S|} \sum_{j \in S} D_{kj}.
-# $$
+# $$ (eq-02-greedy)
 #
 # A *random* subset draws all its classes at once. There are
 # $\binom{C}{|S|}$ subsets of $C$ classes, far too many to try. Greedy search
@@ -122,6 +123,9 @@ Markdown(f"{len(all_pairs):,} pairs, median {np.median(all_pairs):.2f}.")
 # its start at once: the first class it adds is likely to be one that is far
 # from nearly everything, and so is the next. What one gets may hardly depend
 # on where one began.
+#
+# ```{index} greedy subsets
+# ```
 
 # %% [markdown]
 # ### By hand
@@ -321,6 +325,9 @@ table(often.head(subset_size), "Classes most often in dissimilar subsets.")
 # search for a *clique*: join two classes if their distance is in the band, and
 # look for ten that are all joined. No fast way is known that always finds one.
 # The library tries many random starts, so a refusal says that *it* found none.
+#
+# ```{index} equidistant subsets, clique
+# ```
 
 # %%
 centre = np.median(all_pairs)
@@ -360,6 +367,9 @@ Markdown(
 # stop too early, at a subset that no *single* swap improves, so the library
 # starts several times and keeps the best. In the middle of the range there are
 # so many subsets that nearly any target can be hit; at the ends there are few.
+#
+# ```{index} swap search, median distance
+# ```
 
 # %%
 aims = lc.coverage_targets(D, targets, subset_size, seed)
@@ -438,6 +448,9 @@ Markdown(
 # far apart may have a wider one. Both would differ from the full set, in
 # opposite ways, and the divergence is large for both. A random subset is a
 # small copy of the full set, and should be nearest.
+#
+# ```{index} distance from the full set
+# ```
 
 # %%
 reduced = PCA(dimensions, random_state=seed).fit_transform(features)
@@ -559,7 +572,15 @@ if len(comparison):
 # :label: ex-02-start
 #
 # (5 minutes) Greedy search depends on its start. Of all possible starts, how
-# many different similar subsets come out?
+# many different similar subsets come out? Collect them in a set `outcomes`
+# of tuples of classes.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `ls.generate("similar", D, subset_size, s).classes` is a sorted tuple. The
+# seed `s` draws the start, so take several times as many seeds as classes.
 # ```
 
 # %% [markdown]
@@ -570,11 +591,26 @@ if len(comparison):
 # Three times as many seeds as classes make it likely that most starts occur.
 # Fewer subsets than starts mean that different starts run into the same group.
 
-# %%
+# %% tags=["solution"]
 many = range(3 * classes)
 outcomes = {ls.generate("similar", D, subset_size, s).classes for s in many}
-assert 1 <= len(outcomes) <= classes
 Markdown(f"{len(outcomes)} different subsets, from {classes} classes.")
+
+# %% tags=["check"]
+first = ls.generate("similar", D, subset_size, seed).classes
+check_answer(
+    {
+        "take the subset that the chapter's own seed gives, too": lambda: (
+            first in outcomes
+        ),
+        "each has `subset_size` different classes": lambda: all(
+            len(set(s)) == subset_size for s in outcomes
+        ),
+        "a start gives one subset, so there are no more than starts": lambda: (
+            1 <= len(outcomes) <= classes
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -584,7 +620,15 @@ Markdown(f"{len(outcomes)} different subsets, from {classes} classes.")
 # :label: ex-02-swaps
 #
 # (10 minutes) Is the greedy similar subset the best one? Let the swap search
-# look for a median of zero and compare.
+# look for a median of zero, and put the two medians into `swapped` and
+# `greedy`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# The kind is `"target-median"`, and its `target` is a keyword. The best of the
+# chapter's greedy subsets is among `drawn`.
 # ```
 
 # %% [markdown]
@@ -596,10 +640,27 @@ Markdown(f"{len(outcomes)} different subsets, from {classes} classes.")
 # they look at the median, which is what is compared here. So a lead of the
 # swaps has two causes.
 
-# %%
-swapped = ls.generate("target-median", D, subset_size, seed, target=0.0)
+# %% tags=["solution"]
+close = ls.generate("target-median", D, subset_size, seed, target=0.0)
+swapped = close.median
 greedy = min(s.median for s in drawn if s.kind == "similar")
-Markdown(f"Swaps: {swapped.median:.3f}; best greedy subset: {greedy:.3f}.")
+Markdown(f"Swaps: {swapped:.3f}; best greedy subset: {greedy:.3f}.")
+
+# %% tags=["check"]
+similar = overview[overview["kind"] == "similar"]["median"]
+check_answer(
+    {
+        "`greedy` is the smallest median of the similar subsets": lambda: (
+            np.isclose(greedy, similar.min())
+        ),
+        "`swapped` is a median of pair distances, so a positive one": lambda: (
+            swapped >= all_pairs.min()
+        ),
+        "a target of zero leaves no room above a random one": lambda: (
+            swapped <= chance[0]
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -609,7 +670,16 @@ Markdown(f"Swaps: {swapped.median:.3f}; best greedy subset: {greedy:.3f}.")
 # :label: ex-02-size
 #
 # (10 minutes) Draw random subsets of different sizes. What happens to the
-# spread of their medians, and why does that matter for a sweep?
+# spread of their medians, and why does that matter for a sweep? Keep, for at
+# least two sizes, the standard deviation of the logarithm of the median in a
+# dict `widths`, by size.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# A hundred subsets of each size are enough. Take sizes that differ a lot, say
+# three classes and half of all.
 # ```
 
 # %% [markdown]
@@ -617,16 +687,81 @@ Markdown(f"Swaps: {swapped.median:.3f}; best greedy subset: {greedy:.3f}.")
 # :class: dropdown
 # ```
 #
-# Larger random subsets are all alike, so a sweep needs targets even more. The
-# numbers are standard deviations of the logarithm of the median.
+# Larger random subsets are all alike, so a sweep needs targets even more.
 
-# %%
+# %% tags=["solution"]
 widths = {}
 for n in sorted({3, 2 + classes // 8, classes // 2}):
     some = [ls.generate("random", D, n, s).median for s in range(100)]
     widths[n] = float(np.std(np.log(some)))
-assert widths[classes // 2] < widths[3]
 Markdown("; ".join(f"{n} classes: {w:.2f}" for n, w in widths.items()))
+
+# %% tags=["check"]
+check_answer(
+    {
+        "two sizes or more": lambda: len(widths) > 1,
+        "a spread is positive and finite": lambda: all(
+            0 < w < np.inf for w in widths.values()
+        ),
+        "larger subsets spread less: a median of more pairs is steadier": (
+            lambda: widths[max(widths)] < widths[min(widths)]
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-02-blind
+#
+# (45 minutes, a small project) The median does not see the closest pairs.
+# Find two subsets, `loose` and `tight`, whose medians differ by less than a
+# tenth, while the closest pair of the one is farther apart by half than that
+# of the other. Which of the two would you expect to lose more accuracy when
+# the network is compressed?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Many subsets share a median: search with `"target-median"` for the same
+# target from many seeds, and compare their `distances.min()`. Around the
+# median of all pairs there are most subsets to choose from.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-02-blind
+# :class: dropdown
+# ```
+#
+# The one with the close pair. Its median is the same, but two of its classes
+# are near each other, and an accuracy over ten classes loses most where two
+# of them are confused. {ref}`Chapter 3 <ch-gpfq-sweeps>` measures what the
+# loss follows.
+
+# %% tags=["solution"]
+aim = float(np.median(all_pairs))
+alike = [
+    ls.generate("target-median", D, subset_size, s, target=aim)
+    for s in range(seed, seed + 60)
+]
+alike = [s for s in alike if abs(s.median / aim - 1) < 0.04]
+loose = max(alike, key=lambda s: s.distances.min())
+tight = min(alike, key=lambda s: s.distances.min())
+
+# %% tags=["check"]
+check_answer(
+    {
+        "the medians differ by less than a tenth": lambda: (
+            abs(np.log(loose.median / tight.median)) < 0.1
+        ),
+        "the closest pair of `loose` is farther apart by half": lambda: (
+            loose.distances.min() >= 1.5 * tight.distances.min()
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

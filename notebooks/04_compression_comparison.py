@@ -65,6 +65,7 @@ from lq_utils.architecture_figures import architecture_figure, samples_figure
 from lq_utils.artifact import load_quantized, save_quantized, size_report
 from lq_utils.clustering import cluster_weights, register_clustering
 from lq_utils.compression import cluster
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.fingerprints import digest
 from lq_utils.inference import evaluate
@@ -203,6 +204,9 @@ show(
 # are stored as they end, so a search that was stopped goes on. Settings that
 # diverge stay in the table with their status. The epochs are part of the
 # range: here they reach from one to the most that this profile allows.
+#
+# ```{index} random search
+# ```
 
 # %%
 few = fewer_images(pairs[close], trial_images, 0, seed)
@@ -261,9 +265,21 @@ table(by_start, "Validation accuracy by initial weights.")
 #
 # A *fake quantized* weight is stored as a float, but takes only the values
 # of a grid: here, with three bits, the integers $-3$ to $3$ times a scale
-# that is set by the largest weight. Rounding is flat, so its derivative is 0
-# nearly everywhere, and training would stop. *Straight-through* gradients
-# pretend that rounding is the identity {cite:p}`bengio2013estimating`.
+# that is set by the largest weight. With $m = 2^{b-1} - 1$:
+#
+# $$
+# \hat w = s \cdot \operatorname{clip}\bigl(\operatorname{round}(w / s),
+# -m, m\bigr), \qquad s = \max_i |w_i| / m .
+# $$ (eq-04-fake-quantization)
+#
+# Rounding is flat, so its derivative is 0 nearly everywhere, and training
+# would stop. *Straight-through* gradients pretend that rounding is the
+# identity {cite:p}`bengio2013estimating`:
+#
+# $$
+# \frac{\partial \mathcal{L}}{\partial w} :=
+# \frac{\partial \mathcal{L}}{\partial \hat w} .
+# $$ (eq-04-straight-through)
 #
 # In this book such a step is a module that sits on the weight (a
 # *parametrization* of PyTorch). The layer keeps its latent weight, which the
@@ -271,6 +287,9 @@ table(by_start, "Validation accuracy by initial weights.")
 # be stacked, looked at and taken off. (The thesis has gradients for the
 # quantized weights in one place and for the latent ones in another, see
 # {ref}`the erratum <erratum-thesis-gradients>`.)
+#
+# ```{index} fake quantization, straight-through gradient
+# ```
 
 # %%
 w = torch.tensor([[0.9, -0.5, 0.14, 0.0]], requires_grad=True)
@@ -280,9 +299,9 @@ rounded = FakeQuantize(bits=3)(w)
 assert torch.allclose(rounded, by_hand)
 
 # %% [markdown]
-# The forward pass is what one computes by hand. Now backward: the loss is a
-# sum with the factors 1 to 4, so these are its derivatives with respect to the
-# *rounded* weights. They must arrive at the latent ones.
+# The forward pass is {eq}`eq-04-fake-quantization`. Now backward: the loss is
+# a sum with the factors 1 to 4, so these are its derivatives with respect to
+# the *rounded* weights. They must arrive at the latent ones.
 
 # %%
 (rounded * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
@@ -304,11 +323,19 @@ assert w.grad.tolist() == [[1.0, 2.0, 3.0, 4.0]]
 #
 # *Clustering* replaces each weight by the nearest of a few centroids, so
 # that a layer stores short numbers and one small table, its codebook
-# {cite:p}`han2015deep`. Which centroids are best? In many dimensions nobody
-# can say quickly. In one dimension the best clusters are intervals, and the
-# best of all can be found: try every way to cut the sorted weights. The
-# library finds the same cuts for half a million weights in a second, by
-# dynamic programming.
+# {cite:p}`han2015deep`. Which $k$ centroids are best? Those with the least
+#
+# $$
+# \sum_i \min_{1 \le j \le k} (w_i - c_j)^2 .
+# $$ (eq-04-clustering)
+#
+# In many dimensions nobody can find them quickly. In one dimension the best
+# clusters are intervals, and the best of all can be found: try every way to
+# cut the sorted weights. The library finds the same cuts for half a million
+# weights in a second, by dynamic programming.
+#
+# ```{index} weight clustering, codebook
+# ```
 
 # %%
 values = np.array([-1.0, -0.9, 0.1, 0.2, 0.3, 1.5])
@@ -342,13 +369,21 @@ assert shared.codebook.grad.tolist() == [0 + 1, 2 + 3 + 4, 5]
 # *Pruning* sets the smallest weights to zero, more and more of them while
 # the network trains {cite:p}`zhu2017prune`. Sparsity rises fast at first,
 # when much can go, then slowly:
-# $s_t = s_f (1 - (1 - t/T)^3)$.
+#
+# $$
+# s_t = s_f \left(1 - (1 - t/T)^3\right) .
+# $$ (eq-04-sparsity)
+#
+# Here $s_f$ is the sparsity in the end, after $T$ steps.
 #
 # Why the smallest? To drop a weight changes an output by the weight times its
 # input. Among weights with inputs of about one size the smallest do the least
 # harm. Inputs of different layers differ in size, so each layer has a ranking
 # of its own here. What magnitude cannot see is that two weights may do the
 # same work: each looks important, and either could go.
+#
+# ```{index} pruning
+# ```
 
 # %%
 schedule = SparsitySchedule(final=0.5, end=100)
@@ -404,6 +439,9 @@ rows = study("04_quantization", cs.quantization_rows, own)
 # with AVX2 but without newer instructions, the runtime adds products of
 # unsigned activations and *signed* weights in pairs of 16 bits, and large
 # sums are cut off without a word. The file would be right, the answer wrong.
+#
+# ```{index} quantization-aware training, post-training quantization
+# ```
 
 # %%
 quantized = ["base", *cs.POST_TRAINING, *cs.MORE_POST_TRAINING]
@@ -735,6 +773,9 @@ show_scores(by_clusters, "Table 4.4 of the thesis, and ours", "clustered")
 # small where clusters live and about as large as the layer where they are not.
 # (The thesis's table of this kind counts two different things in two rows,
 # see {ref}`the erratum <erratum-thesis-unique>`.)
+#
+# ```{index} cluster-preserving training
+# ```
 
 # %%
 thesis_45 = ["base", "clustered", "clustered, QAT"]
@@ -1084,9 +1125,17 @@ if len(comparison):
 # ```{exercise}
 # :label: ex-04-nine
 #
-# (5 minutes) A layer of $n$ weights takes 16 values. By what factor does
-# storing indices shrink it at most? For which layers of QuantNET is it much
-# less?
+# (5 minutes) A layer of $n$ weights takes 16 values. By what factor does a
+# file of indices and a codebook of 16 floats shrink its weights at most? Put
+# the factors of QuantNET's layers into a dict `factor`, by layer, and the
+# names of the layers that become *larger* into a set `grows`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# How many bits does it take to number 16 values? The weights of a layer are
+# `base.get_submodule(name).weight`, and `sizes` has the names.
 # ```
 
 # %% [markdown]
@@ -1095,14 +1144,39 @@ if len(comparison):
 # ```
 #
 # 4 bits instead of 32, so 8, but for the codebook of 16 floats. Small layers
-# pay for it: a general packer that reaches more has found order among the
-# indices, as in a pruned layer, where one index is frequent.
+# pay for it, and a layer with no more weights than values pays for both. A
+# general packer that reaches more has found order among the indices, as in a
+# pruned layer, where one index is frequent.
 
-# %%
-kernels = {n: m.weight.numel() for n, m in base.named_children() if n in sizes}
+# %% tags=["solution"]
+kernels = {n: base.get_submodule(n).weight.numel() for n in sizes}
 factor = {n: 32 * k / (4 * k + 16 * 32) for n, k in kernels.items()}
-assert max(factor.values()) < 8
+grows = {n for n, times in factor.items() if times < 1}
 Markdown(", ".join(f"{n}: {f:.2f}" for n, f in factor.items()))
+
+# %% tags=["check"]
+first = base.conv1.weight.detach()
+shared_16 = cluster_weights(first, 16)
+check_answer(
+    {
+        "a factor for each layer": lambda: set(factor) == set(sizes),
+        "no layer can reach 32 bits by 4 bits": lambda: (
+            max(factor.values()) < 32 / 4
+        ),
+        "the library stores the first layer's weights in `storage_bits()` of "
+        "their clustering": lambda: np.isclose(
+            factor["conv1"], 32 * first.numel() / shared_16.storage_bits()
+        ),
+        "`grows` has the names of the layers whose factor is below one": (
+            lambda: (
+                grows
+                and max(factor[n] for n in grows)
+                < 1
+                <= min(factor[n] for n in set(factor) - set(grows))
+            )
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1111,9 +1185,17 @@ Markdown(", ".join(f"{n}: {f:.2f}" for n, f in factor.items()))
 # ```{exercise}
 # :label: ex-04-channel
 #
-# (10 minutes) Take a clustered layer and round it to eight bits with one
-# scale a channel. Can the layer have more than 16 distinct values now? Can
-# a channel?
+# (10 minutes) Cluster the weight of `conv2` of `base` to 16 values, and round
+# these to eight bits with one scale a channel. Count the distinct values now:
+# in the layer (`in_layer`, an int), and in the channel that has most of them
+# (`in_channel`, an int). Can either be more than 16?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `cluster_weights` gives a clustering with `values()`, and `FakeQuantize` has
+# a `granularity`. A channel is a row of `weight.flatten(1)`.
 # ```
 
 # %% [markdown]
@@ -1122,13 +1204,291 @@ Markdown(", ".join(f"{n}: {f:.2f}" for n, f in factor.items()))
 # ```
 #
 # A channel cannot: equal weights get equal codes. The layer can, as every
-# channel multiplies its codes with a scale of its own. So count the codes.
+# channel multiplies its codes with a scale of its own. So count the codes, or
+# the values before rounding, to see whether clusters were kept.
 
-# %%
-layer = cluster(base, 16).conv2.weight.detach()
+# %% tags=["solution"]
+layer = cluster_weights(base.conv2.weight, 16).values()
 per_channel = FakeQuantize(bits=8, granularity="channel")(layer)
-most = max(len(row.unique()) for row in per_channel.flatten(1))
-assert most <= 16 < len(per_channel.unique())
+in_channel = max(len(row.unique()) for row in per_channel.flatten(1))
+in_layer = len(per_channel.unique())
+Markdown(f"{in_channel} values in a channel, {in_layer} in the layer.")
+
+# %% tags=["check"]
+sixteen = cluster_weights(base.conv2.weight, 16).values()
+sixteen = sixteen.flatten(1).numpy()
+widest = np.abs(sixteen).max(axis=1, keepdims=True)
+on_grid = np.float32(np.round(sixteen / widest * 127) * (widest / 127))
+check_answer(
+    {
+        "equal weights of a channel get equal codes": lambda: (
+            1 <= in_channel <= 16
+        ),
+        "count the channels one by one, and take the largest number": lambda: (
+            in_channel == max(len(np.unique(row)) for row in on_grid)
+        ),
+        "the layer has as many values as there are different products of a "
+        "code and a scale": lambda: (
+            abs(in_layer / len(np.unique(on_grid)) - 1) < 0.05
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-04-jump
+#
+# (15 minutes) What does a weight do whose best value is no level? Put two
+# weights, 0.9 and 0.5, through `FakeQuantize(bits=3)`: the first one sets the
+# scale, so the levels are multiples of 0.3. Train the second for 300 steps of
+# plain gradient descent, learning rate 0.01, on the square of its rounded
+# value less 0.4. Put the rounded value of each step into a list `seen` of 300
+# floats, and the mean of the last 200 into `average`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `torch.optim.SGD` takes a list of tensors with `requires_grad`. The first
+# weight has no part in the loss, and so stays where it is.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-04-jump
+# :class: dropdown
+# ```
+#
+# It never arrives. Below the middle of two levels the gradient pushes it up,
+# above it down, and twice as hard, since 0.6 is twice as far from 0.4 as 0.3
+# is. So it spends a third of its steps up there, and the *average* is what was
+# wanted: the latent weight can only stay in place if pushes cancel. A lower
+# rate makes smaller steps around the same middle, with as many jumps. At the
+# end of a training somebody must decide for one of the two levels.
+
+# %% tags=["solution"]
+trained = torch.tensor([[0.9, 0.5]], requires_grad=True)
+descent = torch.optim.SGD([trained], lr=0.01)
+seen = []
+for _ in range(300):
+    value = FakeQuantize(bits=3)(trained)[0, 1]
+    seen.append(value.item())
+    descent.zero_grad()
+    (value - 0.4).square().backward()
+    descent.step()
+average = float(np.mean(seen[-200:]))
+
+# %% tags=["check"]
+check_answer(
+    {
+        "one rounded value for each of 300 steps": lambda: len(seen) == 300,
+        "it starts at the level next to its first value": lambda: np.isclose(
+            seen[0], 0.6
+        ),
+        "in the end it goes between the two levels around its aim": lambda: (
+            set(np.round(seen[-50:], 4)) == {0.3, 0.6}
+        ),
+        "what it cannot be, it is on average": lambda: (
+            abs(average - 0.4) < 0.01
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-04-huffman
+#
+# (25 minutes) No coder that takes weights one by one gets below the entropy of
+# the indices. How near does one get? A Huffman code joins the two rarest
+# symbols to one, again and again; each time the codes of all that are in it
+# grow by a bit. Write `code_lengths(members)`, from how often each symbol
+# occurs (a list of ints) to the length of its code (a list of ints). Put into
+# `coded` the number of bits that the indices of the layer `largest` of
+# `few_values` take with such a code.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `heapq` gives the smallest of a list of tuples. Keep with each count the
+# symbols that are in it. `np.unique` counts the distinct weights of a layer.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-04-huffman
+# :class: dropdown
+# ```
+#
+# A code of whole bits loses less than a bit a weight against the entropy, and
+# nothing where all shares are powers of one half. It never loses against codes
+# of equal width. Deep compression {cite:p}`han2015deep` adds this as its last
+# step; what it earns after clustering depends on how unevenly the clusters
+# are filled.
+
+# %% tags=["solution"]
+import heapq
+
+
+def code_lengths(members):
+    """Length in bits of each symbol's Huffman code."""
+    heap = [(count, [symbol]) for symbol, count in enumerate(members)]
+    heapq.heapify(heap)
+    lengths = [0] * len(heap)
+    while len(heap) > 1:
+        rare, some = heapq.heappop(heap)
+        next_rare, more = heapq.heappop(heap)
+        for symbol in some + more:
+            lengths[symbol] += 1
+        heapq.heappush(heap, (rare + next_rare, some + more))
+    return lengths
+
+
+# %% tags=["solution"]
+indices = few_values.get_submodule(largest).weight.detach().numpy()
+members = np.unique(indices, return_counts=True)[1].tolist()
+coded = int(np.dot(members, code_lengths(members)))
+fixed = indices.size * (len(members) - 1).bit_length()
+Markdown(f"{coded:,} bits, at a fixed width {fixed:,}.")
+
+# %% tags=["check"]
+from itertools import product
+
+decodable = [
+    code
+    for code in product(range(1, 5), repeat=5)
+    if sum(0.5**bits_of for bits_of in code) <= 1
+]
+cases = [[5, 1, 1, 1, 1], [9, 7, 3, 2, 2], [4, 4, 4, 4, 4], [1, 2, 4, 8, 16]]
+bound = by_layer.set_index("layer").loc[largest]
+least = bound["entropy_bits"] - 32 * bound["distinct"]
+
+# %% tags=["check"]
+check_answer(
+    {
+        "the code can be read: half to the power of the lengths sums up to "
+        "one": lambda: all(
+            sum(0.5**n for n in code_lengths(case)) == 1 for case in cases
+        ),
+        "of all codes of five symbols it must be the shortest": lambda: all(
+            np.dot(case, code_lengths(case))
+            == min(np.dot(case, code) for code in decodable)
+            for case in cases
+        ),
+        "`coded` lies between the entropy and one bit a weight more": lambda: (
+            least - 1 <= coded <= least + bound["weights"]
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-04-inputs
+#
+# (60 minutes, a small project) Magnitude does not see that the inputs of a
+# weight may be large or small. Write `keep(weight, inputs, sparsity)`, which
+# gets a weight `[K, N]`, what the layer sees, `[m, N]`, and a sparsity, and
+# returns a bool tensor `[K, N]`: true for the weights whose size *times the
+# length of their input column* is largest. Prune all layers of `base` by
+# magnitude and by your rule, without training, and put for each of the
+# `sparsities` a line into a data frame `judged`: columns `sparsity`,
+# `magnitude` and `inputs`, the two accuracies (0 to 1) on validation images.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `magnitude_mask` counts for you. `layer_patches` of `lq_utils.layer_bounds`
+# gives a layer's weight and what it sees, `set_weight_matrix` of
+# `lq_utils.graph` puts a weight back. With all columns of one length, your
+# rule is magnitude pruning: that makes one loop of two.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-04-inputs
+# :class: dropdown
+# ```
+#
+# If the inputs of a layer are at right angles, the squared error of its output
+# is the sum over the dropped weights of weight times length, squared. Then no
+# other mask of the same sparsity does better. Inputs behind a ReLU are not at
+# right angles, and an error that is small in each layer need not be small at
+# the end, so it takes a measurement. Compare the rules on the same images: the
+# interval is that of the paired difference at the last sparsity.
+
+# %% tags=["solution"]
+from lq_utils.calibration import calibration_set
+from lq_utils.graph import set_weight_matrix
+from lq_utils.inference import predict
+from lq_utils.layer_bounds import layer_patches
+from lq_utils.stacks import clone
+from lq_utils.stats import paired
+
+
+def keep(weight, inputs, sparsity):
+    """True where a weight times the length of its inputs is largest."""
+    return magnitude_mask(weight * inputs.norm(dim=0), sparsity)
+
+
+# %% tags=["solution"]
+shown = calibration_set(main.train, calibration, seed)
+views = {name: layer_patches(base, name, shown, 2000, seed) for name in sizes}
+lines, right = [], {}
+for share in sparsities:
+    for rule in ("magnitude", "inputs"):
+        sparse_net = clone(base)
+        for name, (weight, x) in views.items():
+            x = x if rule == "inputs" else torch.ones_like(x)
+            mask = keep(weight, x, share)
+            set_weight_matrix(sparse_net.get_submodule(name), weight * mask)
+        guesses = predict(sparse_net, main.validation)[:, 0] > 0
+        right[rule] = guesses.numpy() == main.validation.labels
+    lines.append({"sparsity": share} | {k: v.mean() for k, v in right.items()})
+
+# %% tags=["solution"]
+judged = pd.DataFrame(lines)
+table(judged, "Validation accuracy by what is pruned.")
+gap = paired(*(100.0 * right[rule] for rule in ("inputs", "magnitude")))
+Markdown(
+    f"Gain: {gap.value:.1f} points, from {gap.low:.1f} to {gap.high:.1f}."
+)
+
+# %% tags=["check"]
+from itertools import combinations
+
+six = torch.tensor([[0.5, -0.2, 0.9], [-0.3, 0.4, 0.1]])
+upright = torch.diag(torch.tensor([1.0, 4.0, 0.3]))
+dropped = torch.zeros(20, 6).bool()
+for drop, where in zip(dropped, combinations(range(6), 3)):
+    drop[list(where)] = True
+damage = [((six * d.view(2, 3)) @ upright.T).norm() for d in dropped]
+
+# %% tags=["check"]
+check_answer(
+    {
+        "it keeps as many weights as the sparsity says": lambda: (
+            keep(six, upright, 0.5).sum() == 3
+        ),
+        "with inputs at right angles no other three do less harm": lambda: (
+            ((six * ~keep(six, upright, 0.5)) @ upright.T).norm()
+            <= min(damage) + 1e-6
+        ),
+        "with equally long inputs it is magnitude pruning": lambda: (
+            torch.equal(keep(six, torch.eye(3), 0.5), magnitude_mask(six, 0.5))
+        ),
+        "`judged` has a line for each sparsity, and shares in it": lambda: (
+            judged["sparsity"].tolist() == list(sparsities)
+            and judged[["magnitude", "inputs"]].stack().between(0, 1).all()
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

@@ -60,6 +60,7 @@ from lq_utils.claim_rows import record_agreement
 from lq_utils.components import component_counts, explained_variance
 from lq_utils.data import load_dataset
 from lq_utils.dimension import register_estimator, two_nearest_neighbors
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.fingerprints import digest
 
@@ -142,7 +143,7 @@ if points > have or 2 * points < 20 * 2**halvings:
 #
 # $$
 # P(\mu > x) = x^{-d} \quad\text{for } x \ge 1 .
-# $$
+# $$ (eq-05-twonn)
 #
 # In many dimensions there is much room just outside of a ball, so the second
 # neighbour is hardly farther than the first. Ratios near one mean a high
@@ -163,11 +164,16 @@ if points > have or 2 * points < 20 * 2**halvings:
 # few that the second neighbour is not near at all. The last two will matter
 # here.
 #
-# Two ways lead from ratios to $d$. The *likelihood* is largest at
-# $d = N / \sum \log\mu_i$, and $N - 1$ in place of $N$ makes it unbiased.
-# *Regression* takes the sorted $\log\mu_{(i)}$ and fits a line through the
-# origin to $-\log(1 - i/N)$; its slope is $d$. The largest tenth of the
-# ratios, which is where real data and the law part, is left out.
+# Two ways lead from {eq}`eq-05-twonn` to $d$. The *likelihood* is largest at
+#
+# $$
+# \hat d = \frac{N}{\sum_i \log\mu_i} ,
+# $$ (eq-05-likelihood)
+#
+# and $N - 1$ in place of $N$ makes it unbiased. *Regression* takes the sorted
+# $\log\mu_{(i)}$ and fits a line through the origin to $-\log(1 - i/N)$; its
+# slope is $d$. The largest tenth of the ratios, which is where real data and
+# the law part, is left out.
 #
 # The two weigh the points differently. The likelihood takes every ratio at its
 # word, so a few huge ones pull it down. The regression looks at the order of
@@ -175,6 +181,9 @@ if points > have or 2 * points < 20 * 2**halvings:
 # noise; where they disagree, the law does not hold for these points. The
 # thesis's formula for the likelihood has two slips of its own, see {ref}`the
 # errata <erratum-thesis-twonn-likelihood>`.
+#
+# ```{index} TwoNN, intrinsic dimension
+# ```
 #
 # ### By hand
 #
@@ -306,6 +315,9 @@ show(
 # the neighbours are farther and farther away. For these cubes the truth is
 # known and does not depend on the scale, so whatever changes down a column is
 # the method's doing.
+#
+# ```{index} GRIDE
+# ```
 
 # %%
 farthest = 2 ** int(np.log2(min(64, manifold_points // 4)))
@@ -412,6 +424,9 @@ show(
 # peculiar to a draw of images cancels. Positive: training has raised the
 # dimension of that layer. An interval that contains zero is compatible with no
 # effect, and with one network there is no interval.
+#
+# ```{index} hunchback profile
+# ```
 
 # %%
 caption = "Dimension of trained less untrained networks"
@@ -569,6 +584,9 @@ show(
 #
 # Each line is a layer, each column one way to count; the networks are the
 # trained ones of the first task.
+#
+# ```{index} principal component analysis
+# ```
 
 # %%
 views = {
@@ -742,7 +760,13 @@ Markdown(
 # ## Significant layers
 #
 # The thesis calls a layer significant if the dimension changes by more than
-# $\Delta = 20$ from the layer before, up or down. Hybrid-Net
+# a threshold $\Delta$ from the layer before, up or down:
+#
+# $$
+# |\mathrm{ID}_l - \mathrm{ID}_{l-1}| > \Delta , \qquad \Delta = 20 .
+# $$ (eq-05-significant)
+#
+# Hybrid-Net
 # {cite:p}`chakraborty2020constructing` counts *increases* of the number of
 # components only. So the thesis's comparison of TwoNN with PCA changes two
 # things at once, the estimator and the rule. Here is each estimator under both
@@ -755,6 +779,9 @@ Markdown(
 # thesis's contrast goes from one corner to the opposite one ({ref}`erratum
 # <erratum-thesis-criteria>`). Watch, too, how near steps are to the threshold:
 # a step just above it and one just below are hardly different.
+#
+# ```{index} significance, Hybrid-Net
+# ```
 
 # %%
 target = trained_rows[trained_rows["task"] == far]
@@ -874,7 +901,19 @@ if len(comparison):
 #
 # (5 minutes) All values that a layer returns are multiplied by ten. What
 # happens to its dimension by TwoNN, and what to the number of components?
-# What if one channel alone is multiplied?
+# What if one channel alone is multiplied? Take the first 200 images of
+# `outputs["input"]`, flattened. Put a pair (dimension by `"likelihood"`,
+# components that hold 99 % of the variance) into `unscaled`, into
+# `all_louder` for all values tenfold, and into `one_louder` for channel 0
+# tenfold.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `two_nearest_neighbors(..., blocks=None)` estimates no error, and
+# `component_counts` returns a dict by shares. Scale a copy: the values are
+# shared with `outputs`. Channels are the second axis.
 # ```
 
 # %% [markdown]
@@ -882,14 +921,60 @@ if len(comparison):
 # :class: dropdown
 # ```
 #
-# Nothing, as both use ratios. One channel alone changes both: distances and
-# variances are then mostly that channel's.
+# All values together change nothing, as both numbers come from ratios. One
+# channel alone changes both: distances and variances are then mostly that
+# channel's. So a dimension depends on the units in which channels are given.
 
-# %%
-layer = outputs["input"].reshape(len(images), -1)
-ten = two_nearest_neighbors(10 * layer, blocks=None).value
-assert np.isclose(ten, two_nearest_neighbors(layer, blocks=None).value)
-assert component_counts(10 * layer) == component_counts(layer)
+
+# %% tags=["solution"]
+def counted(values):
+    """Dimension by likelihood, and components for 99 %."""
+    rows = values.reshape(len(values), -1)
+    found = two_nearest_neighbors(rows, "likelihood", blocks=None)
+    return found.value, component_counts(rows)[0.99]
+
+
+soft = outputs["input"][:200].astype(float)
+loud = soft.copy()
+loud[:, 0] *= 10
+unscaled, all_louder = counted(soft), counted(10 * soft)
+one_louder = counted(loud)
+Markdown(f"{unscaled}, {all_louder}, one channel: {one_louder}.")
+
+# %% [markdown]
+# The check has another way to both numbers. Squared distances add up over
+# channels, so that the distances of the scaled images follow from those of
+# single channels. Centred, the same matrix holds the variances.
+
+# %% tags=["check"]
+from scipy.spatial.distance import cdist
+
+channels = np.moveaxis(outputs["input"][:200].astype(float), 1, 0)
+channels = channels.reshape(3, channels.shape[1], -1)
+squares = [cdist(each, each, "sqeuclidean") for each in channels]
+middle = np.eye(len(squares[0])) - 1 / len(squares[0])
+expected = []
+for loudness in (1, 100):
+    squared = loudness * squares[0] + squares[1] + squares[2]
+    second, first = np.sort(squared, axis=1)[:, [2, 1]].T
+    value = 2 * (len(first) - 1) / np.log(second / first).sum()
+    held = np.linalg.eigvalsh(-middle @ squared @ middle)[::-1].cumsum()
+    expected.append((value, 1 + np.sum(held < (0.99 - 1e-9) * held[-1])))
+
+# %% tags=["check"]
+check_answer(
+    {
+        "a common factor cancels in a ratio": lambda: np.allclose(
+            unscaled, all_louder
+        ),
+        "a pair: dimension by likelihood, components for 99 %": lambda: (
+            np.allclose(unscaled, expected[0])
+        ),
+        "for the last pair scale channel 0 of every image": lambda: (
+            np.allclose(one_louder, expected[1])
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -899,7 +984,18 @@ assert component_counts(10 * layer) == component_counts(layer)
 # :label: ex-05-twins
 #
 # (10 minutes) Some images are there twice, to the bit. What does the ratio
-# of distances become for them, and what should an estimator do?
+# of distances become for them, and what should an estimator do? Put the first
+# 30 points of `flat` behind `flat` once more. Into `naive` put the likelihood
+# estimate $(N - 1) / \sum \log \mu_i$ of these 330 points, taken to the
+# letter. Then write `careful(points)`, which returns the dimension by
+# likelihood (a float) and is not misled.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# NumPy divides by zero with a warning only. Which logarithm does an infinite
+# ratio have? `np.unique(points, axis=0)` finds rows that are equal.
 # ```
 
 # %% [markdown]
@@ -910,13 +1006,200 @@ assert component_counts(10 * layer) == component_counts(layer)
 # The nearest distance is 0, and the ratio infinite. In a likelihood one such
 # point makes the dimension 0. Left in their place, as the largest ratios,
 # they shift all others. Equal points are one point: they are removed, and
-# how many were is reported.
+# how many were is reported, as the library does.
 
-# %%
+
+# %% tags=["solution"]
+def to_the_letter(points):
+    """Dimension by likelihood, whatever the distances are."""
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    near = np.sort(distances, axis=1)[:, 1:3]
+    with np.errstate(divide="ignore"):
+        logs = np.log(near[:, 1] / near[:, 0])
+    return (len(points) - 1) / logs.sum()
+
+
+def careful(points):
+    """Dimension by likelihood; equal points count once."""
+    return to_the_letter(np.unique(points, axis=0))
+
+
 twins = np.concatenate([flat, flat[:30]])
-without = two_nearest_neighbors(twins, blocks=None)
-assert without.removed == 30
-assert without.value == two_nearest_neighbors(flat, blocks=None).value
+naive = to_the_letter(twins)
+assert two_nearest_neighbors(twins, blocks=None).removed == 30
+
+# %% tags=["check"]
+check_answer(
+    {
+        "`naive`: a single infinite term decides the sum": lambda: (
+            abs(naive) < 1e-9
+        ),
+        "without equal points it is the chapter's likelihood": lambda: (
+            np.isclose(careful(flat), likelihood)
+        ),
+        "30 points more that are old ones change nothing": lambda: np.isclose(
+            careful(np.concatenate([flat, flat[:30]])), likelihood
+        ),
+        "nor does having every point three times": lambda: np.isclose(
+            careful(np.repeat(flat, 3, axis=0)), likelihood
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-05-border
+#
+# (20 minutes) The chapter blames the border for the low dimension of cubes.
+# Take it away: glue opposite faces together, so that a point near 1 is next
+# to one near 0 in that coordinate. Write `glued(points)`, which takes float64
+# `[N, d]` in the unit cube and returns float64 `[N, 2]`, the distances to the
+# two nearest neighbours in the glued cube. Then draw
+# `np.random.default_rng(seed).random((1000, 8))` and put its dimension by
+# likelihood into `with_border` (as it is) and `without_border` (glued).
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# In one coordinate there are two ways from a point to another, around the
+# circle. Which is the shorter one, if the direct way has length $a$?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-05-border
+# :class: dropdown
+# ```
+#
+# In each coordinate the way is $a$ or $1 - a$, whichever is shorter. The
+# points are the same ones, and nothing about them has changed but the border.
+# Without it the estimate is at the true dimension, up to its noise: the
+# border was the cause. (In still more dimensions the second neighbour is
+# farther than half around, and another error begins.)
+
+
+# %% tags=["solution"]
+def glued(points):
+    """Distances to two neighbours, opposite faces being one."""
+    ways = np.abs(points[:, None] - points[None])
+    ways = np.minimum(ways, 1 - ways)
+    return np.sort(np.linalg.norm(ways, axis=2), axis=1)[:, 1:3]
+
+
+box = np.random.default_rng(seed).random((1000, 8))
+reach_of = glued(box)
+without_border = 999 / np.log(reach_of[:, 1] / reach_of[:, 0]).sum()
+with_border = two_nearest_neighbors(box, "likelihood", blocks=None).value
+Markdown(f"Of 8: {with_border:.2f}, without border {without_border:.2f}.")
+
+# %% [markdown]
+# The check lays copies of a few points around the square, in all directions,
+# and looks for the nearest copy. In theory the likelihood estimate spreads by
+# $d / \sqrt{N - 2}$, and a distance of six such errors is allowed.
+
+# %% tags=["check"]
+line = np.array([[0.05], [0.95], [0.5], [0.4]])
+sample = np.random.default_rng(1).random((30, 2))
+around = [np.array([i, j]) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+copies = [
+    np.linalg.norm(sample[:, None] - sample[None] - shift, axis=2)
+    for shift in around
+]
+nearest_copy = np.sort(np.min(copies, axis=0), axis=1)[:, 1:3]
+same_points = np.random.default_rng(seed).random((1000, 8))
+bordered = nearest_distances(same_points).distances.T
+
+# %% tags=["check"]
+check_answer(
+    {
+        "on a circle 0.05 and 0.95 are near each other": lambda: np.allclose(
+            glued(line)[0], [0.1, 0.35]
+        ),
+        "the nearest of all copies counts, in every coordinate": lambda: (
+            np.allclose(glued(sample), nearest_copy)
+        ),
+        "`with_border`: these points, plain distances, likelihood": lambda: (
+            np.isclose(
+                with_border, 999 / np.log(bordered[1] / bordered[0]).sum()
+            )
+        ),
+        "`without_border`: 8 should come out, within six errors": lambda: (
+            abs(without_border - 8) < 6 * 8 / np.sqrt(998)
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-05-rise
+#
+# (45 minutes, a small project) A layer cannot add a dimension, and yet
+# measured dimensions rise. Build a case: `points_in`, float64 `[N, 40]` with
+# `N` from 200 to 2000, and a linear layer `matrix`, float64 `[40, 40]`, which
+# can be inverted well (its condition number is below $10^5$). By TwoNN
+# (regression) `points_in` should have fewer than 3 dimensions, and
+# `points_in @ matrix` at least 10 more. Would the thesis's rule call this
+# layer significant, and has it done any work?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# A thin cloud around a flat surface has the dimension of the surface as long
+# as neighbours are farther apart than it is thick. What can a matrix do about
+# the thickness?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-05-rise
+# :class: dropdown
+# ```
+#
+# Two wide directions and 38 very thin ones look like a plane. A diagonal
+# matrix makes all equally wide, and its inverse brings every point back: no
+# information was gained or lost. With a threshold below the rise the rule
+# calls this layer significant, though it has only changed units. What has
+# changed is the scale at which neighbours look.
+
+# %% tags=["solution"]
+thin = np.where(np.arange(40) < 2, 1.0, 1e-4)
+points_in = np.random.default_rng(seed).normal(size=(1000, 40)) * thin
+matrix = np.diag(1 / thin)
+told = [
+    (two_nearest_neighbors(x, blocks=None).value, component_counts(x)[0.99])
+    for x in (points_in, points_in @ matrix)
+]
+Markdown(
+    "; then ".join(f"{d:.1f} by TwoNN, {k} components" for d, k in told)
+    + f": a rise of {told[1][0] - told[0][0]:.1f}, threshold {threshold:g}."
+)
+
+# %% tags=["check"]
+measure = partial(two_nearest_neighbors, blocks=None)
+check_answer(
+    {
+        "the shapes: [200 to 2000, 40] and [40, 40]": lambda: (
+            200 <= len(points_in) <= 2000
+            and np.shape(points_in)[1:] == (40,)
+            and np.shape(matrix) == (40, 40)
+        ),
+        "the matrix can be inverted well": lambda: (
+            np.linalg.cond(matrix) < 1e5
+        ),
+        "before the layer, neighbours must see fewer than 3": lambda: (
+            measure(points_in).value < 3
+        ),
+        "behind it, directions that were thin must count": lambda: (
+            measure(points_in @ matrix).value > measure(points_in).value + 10
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

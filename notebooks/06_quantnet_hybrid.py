@@ -66,10 +66,11 @@ from lq_utils.binary_packing import pack_signs
 from lq_utils.binary_timing import layer_shapes, time_binary
 from lq_utils.claim_rows import record_orderings
 from lq_utils.compression_scores import ALPHA, THESIS_IMAGES, thesis_value
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
-from lq_utils.flow_figures import flow_figure
 
 # %%
+from lq_utils.flow_figures import flow_figure
 from lq_utils.hybrid import hybrid_network
 from lq_utils.hybrid_plans import (
     QUANTNET_LAYERS,
@@ -146,7 +147,7 @@ run = start_run("06_quantnet_hybrid", parameters, everything.provenance)
 #
 # $$
 # B = \operatorname{sign}(W), \qquad \alpha = \frac1m \sum_i |W_i|
-# $$
+# $$ (eq-06-xnor)
 #
 # for $m$ weights, since
 # $\|W - \alpha B\|^2 = \alpha^2 m - 2 \alpha \langle W, B \rangle + \|W\|^2$:
@@ -162,9 +163,13 @@ run = start_run("06_quantnet_hybrid", parameters, everything.provenance)
 # and small. Weights of unequal size, such as filters with different norms
 # under one common scale, lose more: the reason for a scale a filter.
 #
+# ```{index} XNOR-Net
+# ```
+#
 # ### By hand
 #
-# Four weights, their mean subtracted, then signs and their scale.
+# Four weights, their mean subtracted, then signs and their scale by
+# {eq}`eq-06-xnor`.
 
 # %%
 weights = torch.tensor([0.5, -0.2, 0.1, -0.8])
@@ -201,6 +206,9 @@ assert abs(others[int(np.argmin(errors))] - alpha) < 0.01
 # the best epoch, and latent weights that are clipped to $[-1, 1]$ between
 # steps {cite:p}`courbariaux2015binaryconnect`: outside they would get no
 # gradient, and stay there.
+#
+# ```{index} straight-through gradient, latent weight, DoReFa
+# ```
 #
 # ## A few bits, and what the scale does
 #
@@ -327,11 +335,18 @@ assert distinct_inputs(ours) == [-1.0, 1.0]
 #
 # If inputs and weights are signs, a product of two vectors needs no
 # multiplication. Sixty-four signs fit into one word; equal signs add 1,
-# different ones $-1$; so the product is the length minus twice the number of
-# different bits, which is one XOR and one population count a word.
+# different ones $-1$; so the product of $n$ signs is $n$ minus twice the
+# number of different bits, one XOR and one population count a word:
 #
-# The check takes vectors of a hundred signs, which is no multiple of 64, so
-# that the unused bits of the last word must not count.
+# $$
+# \langle a, b\rangle = n - 2 \operatorname{popcount}(a \oplus b) .
+# $$ (eq-06-signs)
+#
+# The check of {eq}`eq-06-signs` takes vectors of a hundred signs, which is no
+# multiple of 64, so that the unused bits of the last word must not count.
+#
+# ```{index} population count, binary network
+# ```
 
 # %%
 generator = torch.Generator().manual_seed(seed)
@@ -455,6 +470,9 @@ Markdown(
 # The choice is made by each network's own profile, the way {ref}`chapter 5
 # <ch-twonn-vs-pca>` measures it, and with the same cells, so that nothing is
 # computed twice. Test images have no part in it.
+#
+# ```{index} mixed precision
+# ```
 
 # %%
 study_plan = ds.training_plan(epochs, transfer_epochs, rate)
@@ -1094,9 +1112,18 @@ if len(comparison):
 # ```{exercise}
 # :label: ex-06-two
 #
-# (5 minutes) How much smaller can a network get if its first and its last
-# layer stay in 32 bits, and all others take one? What would a network need
-# for the limit to be 32?
+# (5 minutes) How much smaller does QuantNET get if its first and its last
+# layer stay in 32 bits, and all other parameters take one? Put the factor
+# into `factor` (a float). Which share of its parameters, between 0 and 1, may
+# a network keep in 32 bits at most, if it is to become 16 times smaller? Put
+# this into `kept_share`. And what would a network need for a factor of 32?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Count bits as the thesis does: each parameter of a layer, biases included,
+# at the layer's bits. `base.conv1` and `base.output` are the layers that stay.
 # ```
 
 # %% [markdown]
@@ -1105,20 +1132,31 @@ if len(comparison):
 # ```
 #
 # What stays in full precision is the bound. QuantNET's first and last layers
-# are small, so it comes near 32. The larger the share of the inner layers, the
-# nearer.
-#
-# In the formula, every quantized parameter counts one bit, every other one 32
-# bits. Let the quantized share grow towards everything, and the factor goes to
-# their quotient.
+# are small, so it comes near 32. In the formula, every quantized parameter
+# counts one bit, every other one 32 bits. With a share $s$ that stays the
+# factor is $32 / (1 + 31 s)$: it is 16 at $s = 1/31$, and 32 only if nothing
+# at all stays.
 
-# %%
+# %% tags=["solution"]
 sizes = [
     sum(p.numel() for p in m.parameters()) for m in (base.conv1, base.output)
 ]
 whole = sum(p.numel() for p in base.parameters())
 factor = 32 * whole / (31 * sum(sizes) + whole)
-assert round(factor, 2) == round(printed.loc["fp,1,1,1", "thesis_count"], 2)
+kept_share = 1 / 31
+Markdown(f"{factor:.2f} times smaller, with {sum(sizes) / whole:.3%} kept.")
+
+# %% tags=["check"]
+check_answer(
+    {
+        "`factor`: a plan of the table of memory factors": lambda: np.isclose(
+            factor, printed.loc["fp,1,1,1", "thesis_count"]
+        ),
+        "`kept_share`: count bits, they must be a 16th of all": lambda: (
+            np.isclose(16 * (32 * kept_share + (1 - kept_share)), 32)
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1129,7 +1167,17 @@ assert round(factor, 2) == round(printed.loc["fp,1,1,1", "thesis_count"], 2)
 #
 # (10 minutes) A convolution's outputs are made signs, then the largest of
 # each window of four is taken. Does it matter for the result if the largest
-# is taken first? Does it matter for the gradient?
+# is taken first? Does it matter for the gradient? Draw `maps`, float32
+# `[1, 8, 32, 32]`, evenly between -1 and 1. Put into `pooled_signs` a list of
+# two results (signs first, largest first), and into `gradients` those of the
+# sums of the results by `maps`, in the same order.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# The modules are `SignedActivation(1)` and `nn.MaxPool2d(2)`. A gradient
+# needs a leaf: `maps.clone().requires_grad_()`, a new one for each order.
 # ```
 
 # %% [markdown]
@@ -1139,23 +1187,321 @@ assert round(factor, 2) == round(printed.loc["fp,1,1,1", "thesis_count"], 2)
 #
 # Not for the result: the sign keeps the order. For the gradient it does. Of
 # equal signs the first in the window is the "largest", so the gradient goes
-# to it, whatever it was before it became a sign.
-#
-# The two cells check both halves of the answer. A rule that leaves every
+# to it, whatever it was before it became a sign. A rule that leaves every
 # output as it is may still change what a network learns.
 
-# %%
-maps = torch.randn(1, 8, 32, 32, generator=generator)
+# %% tags=["solution"]
+maps = torch.rand(1, 8, 32, 32, generator=generator) * 2 - 1
 sign, pool = SignedActivation(1), nn.MaxPool2d(2)
-assert torch.equal(pool(sign(maps)), sign(pool(maps)))
-
-# %%
-gradients = []
-for order in (lambda x: pool(sign(x)), lambda x: sign(pool(x))):
-    leaf = (maps / 4).requires_grad_()
-    order(leaf).sum().backward()
+pooled_signs, gradients = [], []
+for order in ((sign, pool), (pool, sign)):
+    leaf = maps.clone().requires_grad_()
+    result = order[1](order[0](leaf))
+    result.sum().backward()
+    pooled_signs.append(result.detach())
     gradients.append(leaf.grad)
-assert not torch.equal(*gradients)
+
+# %% tags=["check"]
+mean_of_window = nn.AvgPool2d(2)
+check_answer(
+    {
+        "1 where a value of the window is not negative, else -1": lambda: all(
+            torch.equal(r > 0, mean_of_window((maps >= 0).float()) > 0)
+            for r in pooled_signs
+        ),
+        "both orders have the same result": lambda: torch.equal(*pooled_signs),
+        "every window hands its gradient to one value": lambda: all(
+            mean_of_window(g).eq(0.25).all() for g in gradients
+        ),
+        "with signs last it is the largest one, else not always": lambda: (
+            (gradients[1] * maps).sum() > (gradients[0] * maps).sum()
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-06-refit
+#
+# (20 minutes) The mode *ls* finds the best scale for given levels, and given
+# a scale one knows the nearest levels. Write `refit(weights, scale)`, which
+# does both in turn until levels no longer change. It takes weights, float64
+# `[n]`, and a scale to start from (a positive float), and returns the last
+# scale (a float) of the levels $\pm 1$ and $\pm 1/3$. Apply it to the weights
+# of `base.conv2` less their mean, from the best scale of one bit on. Put the
+# errors left, as shares of the squared weights, into `one_bit` and
+# `two_bits`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# With levels $d$ the squared error $\|w - s d\|^2$ is a parabola in $s$. Where
+# is it lowest? Neither of the two steps can make the error larger.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-06-refit
+# :class: dropdown
+# ```
+#
+# The parabola is lowest at $\langle d, w\rangle / \langle d, d\rangle$. As no
+# step makes the error larger and there are finitely many levels, the loop
+# ends. Started from one bit, two bits are never worse: at the same scale they
+# have its levels and others. The thesis's rule lacks this, since it keeps one
+# bit's scale *and* a place for borders that does not depend on the weights.
+
+
+# %% tags=["solution"]
+four = np.array([-1, -1 / 3, 1 / 3, 1])
+
+
+def refit(weights, scale):
+    """The scale where nearest levels and least squares agree."""
+    before = None
+    while True:
+        near = np.abs(weights[:, None] / scale - four).argmin(axis=1)
+        if before is not None and np.array_equal(near, before):
+            return scale
+        before, level = near, four[near]
+        scale = level @ weights / (level @ level)
+
+
+# %% tags=["solution"]
+flat_weights = base.conv2.weight.detach().double().flatten().numpy()
+flat_weights = flat_weights - flat_weights.mean()
+mean_size = np.abs(flat_weights).mean()
+best_scale = refit(flat_weights, mean_size)
+nearest = np.abs(flat_weights[:, None] / best_scale - four).argmin(axis=1)
+left = flat_weights - best_scale * four[nearest]
+two_bits = (left**2).sum() / (flat_weights**2).sum()
+left = flat_weights - mean_size * np.sign(flat_weights)
+one_bit = (left**2).sum() / (flat_weights**2).sum()
+Markdown(f"One bit leaves {one_bit:.3f}, two bits {two_bits:.3f}.")
+
+# %% [markdown]
+# The check takes weights that lie on levels, where the scale is known, and
+# others from several starts, where levels and scale must fit each other.
+
+# %% tags=["check"]
+on_levels = 0.7 * np.repeat([-1, -1 / 3, 1 / 3, 1], [4, 9, 2, 5])
+drawn = np.random.default_rng(seed).normal(size=200)
+of_conv2 = base.conv2.weight.detach().double().flatten()
+of_conv2 = of_conv2 - of_conv2.mean()
+
+# %% tags=["check"]
+check_answer(
+    {
+        "weights on levels: their own scale comes out": lambda: np.isclose(
+            refit(on_levels, 0.6), 0.7
+        ),
+        "the last scale must be that of least squares": lambda: all(
+            abs(level @ (drawn - s * level)) < 1e-8
+            for s in (refit(drawn, start) for start in (0.1, 1.0, 5.0))
+            for level in [
+                np.sign(drawn) * np.where(np.abs(drawn) > s / 1.5, 1, 1 / 3)
+            ]
+        ),
+        "`one_bit`: one less the squared mean size, as a share": lambda: (
+            np.isclose(
+                1 - one_bit,
+                of_conv2.abs().mean() ** 2 / of_conv2.square().mean(),
+                rtol=1e-4,
+            )
+        ),
+        "more levels at the same start cannot be worse": lambda: (
+            0 < two_bits < one_bit
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-06-ternary
+#
+# (20 minutes) Signs have no zero, but padding, dropout and ternary weights
+# do. Keep a vector of -1, 0 and 1 in a pair of Python integers `(negative,
+# used)`: bit $i$ of `used` is 1 where entry $i$ is not zero, bit $i$ of
+# `negative` where it is -1. Write `ternary_product(a, b)`, which takes two
+# such pairs and returns the product of the vectors (an int), by operations on
+# whole words and without a loop over entries.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Which entries count at all? Of these, how many have different signs? An
+# integer has `.bit_count()`, and `&`, `|`, `^` work on all bits at once.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-06-ternary
+# :class: dropdown
+# ```
+#
+# Only entries that are used on both sides count. Each adds 1, and those with
+# different signs take 2 off again. That is an AND for the zeros more than the
+# product of signs needs, and two counts in place of one: a zero costs a
+# second bit a weight, and about twice the work.
+
+
+# %% tags=["solution"]
+def ternary_product(a, b):
+    """Product of two vectors of -1, 0 and 1, given as words."""
+    both = a[1] & b[1]
+    differ = (a[0] ^ b[0]) & both
+    return both.bit_count() - 2 * differ.bit_count()
+
+
+# %% tags=["check"]
+vectors = np.random.default_rng(seed).integers(-1, 2, (8, 200))
+words = [
+    [sum(1 << int(i) for i in np.flatnonzero(w)) for w in (v < 0, v != 0)]
+    for v in vectors
+]
+check_answer(
+    {
+        "zeros on one side add nothing": lambda: (
+            ternary_product((0, 0), (5, 7)) == 0
+        ),
+        "without zeros it is the product of signs": lambda: (
+            ternary_product((0b001, 0b111), (0b011, 0b111)) == 1
+        ),
+        "random vectors: the product of the numbers themselves": lambda: all(
+            ternary_product(tuple(words[i]), tuple(words[j]))
+            == vectors[i] @ vectors[j]
+            for i in range(8)
+            for j in range(8)
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-06-budget
+#
+# (60 minutes, a small project) Choose bits without dimensions. Give *conv2*,
+# *linear1* and *linear2* 1 to 4 bits each, so that they take no more room by
+# the thesis's formula than under *fp,1,2,2*, and the squared errors
+# `(LowBit(b, mode)(w) - w).square().sum()` of their weights in `base` add up
+# to the least. Put into `best_plans`, a dict by the modes `"l1"`, `"ls"` and
+# `"absmax"`, the plans as tuples `(None, conv2, linear1, linear2)`. Train one
+# that you believe in, and compare it with *as in the tables*.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# There are few enough plans to try all, if each error is computed once.
+# Before you look: which modes can hardly profit from a second bit, and why?
+# For the comparison, `variants` has options, `ht.control_table` differences.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-06-budget
+# :class: dropdown
+# ```
+#
+# Under *l1* more bits have larger errors, as long as weights are far smaller
+# than 1. Under *ls* a second bit is then hardly used, and only more bits have
+# levels near enough to zero. Under *absmax* every bit helps, and the large
+# layer gets what room there is. Three modes, three opinions on the same
+# weights: a criterion is no better than the quantizer it is measured with.
+
+# %% tags=["solution"]
+from itertools import product
+
+inner_layers = [base.conv2, base.linear1, base.linear2]
+room_of = [sum(p.numel() for p in m.parameters()) for m in inner_layers]
+allowed = np.dot(room_of, TABLE_4_7["fp,1,2,2"][1:])
+possible = [
+    plan
+    for plan in product(range(1, 5), repeat=3)
+    if np.dot(room_of, plan) <= allowed
+]
+
+# %% tags=["solution"]
+best_plans = {}
+for mode in ("l1", "ls", "absmax"):
+    error_of = {
+        (i, b): float((LowBit(b, mode)(w) - w).square().sum())
+        for i, w in enumerate(m.weight.detach() for m in inner_layers)
+        for b in range(1, 5)
+    }
+    totals = [sum(error_of[i] for i in enumerate(p)) for p in possible]
+    best_plans[mode] = (None, *possible[int(np.argmin(totals))])
+Markdown("; ".join(f"{k}: *{hs.label(v)}*" for k, v in best_plans.items()))
+
+# %% [markdown]
+# The plan by *absmax* is trained with its own scale, from the networks of the
+# variants. Nothing was chosen on test images, so they may judge. Where it is
+# the plan of the tables, its networks are those of the line *scale by the
+# range* above.
+
+# %% tags=["solution"]
+own_plan = {"bits": best_plans["absmax"]}
+own_plan |= {"options": variants["scale by the range"]}
+by_error = train(
+    "06_hybrid", hs.hybrid_rows, [n | setting | own_plan for n in first_task]
+).assign(set_up="least error")
+as_usual = tried[tried["set_up"] == "as in the tables"]
+judged = ht.control_table(
+    pd.concat([as_usual, by_error], ignore_index=True),
+    ["as in the tables", "least error"],
+    "as in the tables",
+)
+hidden = ["images", "seeds"]
+table(judged.drop(columns=hidden), "The plan with the least error.", 2)
+
+# %% [markdown]
+# The check solves the same problem by another way, the exact choice of bits
+# of {ref}`chapter 9 <ch-label-aware-precision>`. Plans of equal errors pass.
+
+# %% tags=["check"]
+from lq_utils.bit_allocation import choose
+
+three = [base.conv2, base.linear1, base.linear2]
+tensors = [layer.weight.detach() for layer in three]
+each = np.array([layer.weight.numel() + len(layer.bias) for layer in three])
+costs, least = {}, {}
+for rule in ("l1", "ls", "absmax"):
+    costs[rule] = np.array(
+        [
+            [
+                float((LowBit(b, rule)(w) - w).square().sum())
+                for b in (1, 2, 3, 4)
+            ]
+            for w in tensors
+        ]
+    )
+    place = choose(costs[rule], np.outer(each, [1, 2, 3, 4]), each @ [1, 2, 2])
+    least[rule] = costs[rule][[0, 1, 2], place].sum()
+
+# %% tags=["check"]
+check_answer(
+    {
+        "three modes, each with (None, conv2, linear1, linear2)": lambda: (
+            set(best_plans) == set(costs)
+            and all(p[0] is None and len(p) == 4 for p in best_plans.values())
+        ),
+        "no more room than fp,1,2,2, biases included": lambda: all(
+            each @ p[1:] <= each @ [1, 2, 2] for p in best_plans.values()
+        ),
+        "under some mode another plan leaves a smaller error": lambda: all(
+            costs[m][[0, 1, 2], np.array(p[1:]) - 1].sum() < 1.0001 * least[m]
+            for m, p in best_plans.items()
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

@@ -67,6 +67,7 @@ from lq_utils import prediction_bias as pb
 from lq_utils.alphabets import Alphabet, alphabet, register_quantizer
 from lq_utils.bias_shift import Moments, clipped_normal, expected_inputs
 from lq_utils.data_free import round_weights
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.folder_networks import with_folder
 from lq_utils.graph import (
@@ -154,10 +155,15 @@ if not set(few_bits) <= set(bits) or "asymmetric" not in quantizers:
 # | symmetric, one level more | $-2^{b-1}, \dots, 2^{b-1}-1$ | $s = \max\lvert w\rvert / (2^{b-1} - \frac{1}{2})$ |
 # | power of two | $0, \pm 1, \pm\frac{1}{2}, \pm\frac{1}{4}, \dots$ | $s = \max\lvert w\rvert$ |
 #
-# The range of the asymmetric one always includes zero, and
-# $z = \operatorname{round}(-w_{\min}/s)$ makes zero a level. The poster calls
-# the last one logarithmic. Its levels crowd around zero, and multiplying by
-# them is a shift.
+# The range of the asymmetric one always includes zero, and its zero point
+#
+# $$
+# z = \operatorname{round}(-w_{\min}/s), \qquad
+# w \approx s \cdot (q - z) \quad\text{for a level } q,
+# $$ (eq-07-zero-point)
+#
+# makes zero a level. The poster calls the last one logarithmic. Its levels
+# crowd around zero, and multiplying by them is a shift.
 #
 # Two numbers describe such a set: how far its ends are apart, and how close
 # neighbours are. With $b$ bits one can only be traded for the other. The
@@ -169,6 +175,9 @@ if not set(few_bits) <= set(bits) or "asymmetric" not in quantizers:
 #
 # What to look for in the table: the number of levels in each row, and where
 # the gaps between neighbours are wide.
+#
+# ```{index} zero point, alphabet, power-of-two quantizer
+# ```
 
 # %%
 rows = [
@@ -594,19 +603,28 @@ dft.record_drops(run, by_rule[by_rule["scale"] != "max"], scheme)
 #
 # ## Biases, corrected without data
 #
-# Errors of rounding change a layer's *mean* output by $\Delta W\,E[x]$, and
-# this part of the damage can be taken out of the bias. It needs the mean
-# input. Calibration images would give it, but then the method is no longer
-# data-free. Batch normalisation knows it, too {cite:p}`nagel2019data`: its
-# outputs have mean $\beta$ and deviation $\gamma$, and if they are Gaussian,
-# the ReLU behind it returns on average
+# Errors of rounding change a layer's *mean* output, and this part of the
+# damage can be taken out of the bias:
+#
+# $$
+# \text{bias} \leftarrow \text{bias} - \Delta W\, E[x] , \qquad
+# \Delta W = Q - W .
+# $$ (eq-07-bias-correction)
+#
+# It needs the mean input. Calibration images would give it, but then the
+# method is no longer data-free. Batch normalisation knows it, too
+# {cite:p}`nagel2019data`: its outputs have mean $\beta$ and deviation
+# $\gamma$, and if they are Gaussian, the ReLU behind it returns on average
 #
 # $$
 # E[x] = \gamma\,\varphi(\beta/\gamma) + \beta\,\Phi(\beta/\gamma) .
-# $$
+# $$ (eq-07-clipped-mean)
 #
-# The formula is easily checked: draw Gaussian numbers, cut off what is
-# negative, take the mean.
+# {eq}`eq-07-clipped-mean` is easily checked: draw Gaussian numbers, cut off
+# what is negative, take the mean.
+#
+# ```{index} bias correction
+# ```
 
 # %%
 beta, gamma = 0.3, 1.2
@@ -1279,11 +1297,67 @@ if len(comparison):
 # ## Exercises
 #
 # ```{exercise}
+# :label: ex-07-levels
+#
+# (5 minutes) Of the $2^b$ codes that $b$ bits can write, the symmetric
+# alphabet `"narrow"` has no level for some. Put their share, between 0 and 1,
+# into a dict `unused`, by the numbers of bits from 2 to 8.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `alphabet("narrow", b).levels()` lists the levels for `b` bits.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-07-levels
+# :class: dropdown
+# ```
+#
+# One code is lost, whatever the number of bits, so the share halves with every
+# bit. At eight bits nobody minds; at two it is a quarter of all there is.
+
+# %% tags=["solution"]
+unused = {
+    b: 1 - len(alphabet("narrow", b).levels()) / 2**b for b in range(2, 9)
+}
+Markdown("; ".join(f"{b} bits: {s:.1%}" for b, s in unused.items()))
+
+# %% tags=["check"]
+check_answer(
+    {
+        "the keys are the numbers of bits, 2 to 8": lambda: (
+            set(unused) == set(range(2, 9))
+        ),
+        "count codes: the share must be a whole number of them": lambda: all(
+            s > 0 and np.isclose(s * 2**b % 1, 0) for b, s in unused.items()
+        ),
+        "a geometric series: all shares add up to a half, nearly": lambda: (
+            np.isclose(sum(unused.values()), 0.5 - 0.5**8)
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
 # :label: ex-07-border
 #
 # (10 minutes) A weight between $2^e$ and $2^{e+1}$ is rounded by its
-# logarithm instead of its value. Where does the border move, and how much
-# larger does the mean squared error become for weights spread evenly?
+# logarithm instead of its value. Where does the border move, in units of
+# $2^e$? Put it into `border`. How much larger does the mean squared error
+# become for weights spread evenly between the two levels? Put the factor into
+# `ratio`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# On each side of the border the error is an integral of a square. Rounding to
+# the nearest value has its border at $1.5$.
 # ```
 
 # %% [markdown]
@@ -1291,21 +1365,41 @@ if len(comparison):
 # :class: dropdown
 # ```
 #
-# From $1.5$ to $\sqrt 2$, in units of $2^e$. The error is an integral on each
-# side of the border.
+# From $1.5$ to $\sqrt 2$, the middle of the logarithms. The error is an
+# integral on each side of the border. The factor is small, and it is paid at
+# every weight that is not near zero.
 
 
-# %%
-def mean_error(border):
-    """Mean of the squared error on [1, 2], rounded to 1 below."""
-    return ((border - 1) ** 3 + (2 - border) ** 3) / 3
+# %% tags=["solution"]
+def mean_error(turn):
+    """Mean of the squared error on [1, 2], rounded to 1 below ``turn``."""
+    return ((turn - 1) ** 3 + (2 - turn) ** 3) / 3
 
 
-ratio = mean_error(np.sqrt(2)) / mean_error(1.5)
-u = np.random.default_rng(0).uniform(1, 2, 100_000)
-near = np.where(u < np.sqrt(2), 1, 2)
-assert np.isclose(((u - near) ** 2).mean(), mean_error(np.sqrt(2)), rtol=0.02)
+border = np.sqrt(2)
+ratio = mean_error(border) / mean_error(1.5)
 Markdown(f"The error grows by a factor of {ratio:.3f}.")
+
+# %% [markdown]
+# The check integrates nothing: it rounds a hundred thousand weights in both
+# ways.
+
+# %% tags=["check"]
+evenly = 1 + (np.arange(100_000) + 0.5) / 100_000
+by_logarithm = 2.0 ** np.round(np.log2(evenly))
+by_value = np.where(evenly < 1.5, 1, 2)
+larger = ((evenly - by_logarithm) ** 2).mean()
+larger /= ((evenly - by_value) ** 2).mean()
+check_answer(
+    {
+        "`border`: below it rounded logarithms give 1, above 2": lambda: (
+            abs(border - evenly[by_logarithm == 1].max()) < 1e-4
+        ),
+        "`ratio`: squared error by logarithm over that by value": lambda: (
+            abs(ratio - larger) < 1e-3
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1316,7 +1410,17 @@ Markdown(f"The error grows by a factor of {ratio:.3f}.")
 #
 # (10 minutes) One scale for a layer can turn whole channels into zeros. For
 # which quantizer does this happen last, and why? Count lost channels of the
-# first network by bits.
+# first network by bits: a data frame `lost_channels` with the columns `bits`
+# (2 to 5), `asymmetric`, `narrow` and `power-of-two`, the last three holding
+# shares between 0 and 1.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `layer_table(folded)` names the layers, `weight_matrix` has a row a channel.
+# With `fit_grid(..., "tensor")` a layer has one scale. A channel is lost if it
+# had weights other than zero, and has none any more.
 # ```
 
 # %% [markdown]
@@ -1325,21 +1429,239 @@ Markdown(f"The error grows by a factor of {ratio:.3f}.")
 # ```
 #
 # Powers of two: their smallest level falls off exponentially with the number
-# of levels, so that narrow channels still find some.
+# of levels, so that narrow channels still find some. A uniform grid has to
+# halve its step with every bit, and loses a channel as long as half a step is
+# more than the largest of its weights.
 
-# %%
+# %% tags=["solution"]
+layers_of_first = [
+    weight_matrix(folded.get_submodule(info.name))
+    for info in layer_table(folded)
+]
 lines = []
 for b in (2, 3, 4, 5):
     line = {"bits": b}
     for name in ("asymmetric", "narrow", "power-of-two"):
-        plan = st.scheme_plan(network, b, name, "tensor", "max")
-        done = round_weights(network, plan)
-        found = network_statistics(network, done, "channel")
-        line[name] = summarised(found)["lost"]
+        gone = []
+        for original in layers_of_first:
+            grid = fit_grid(original, alphabet(name, b), "tensor")
+            zeros = (grid.round(original) == 0).all(dim=1)
+            gone += (zeros & (original != 0).any(dim=1)).tolist()
+        line[name] = np.mean(gone)
     lines.append(line)
 lost_channels = pd.DataFrame(lines)
 table(lost_channels, "Share of channels of which only zeros are left.")
-assert (lost_channels["power-of-two"] <= lost_channels["narrow"]).all()
+
+# %% [markdown]
+# The check rounds nothing. A channel is lost if its largest weight is below
+# half of the smallest level, and both are known.
+
+# %% tags=["check"]
+matrices = [
+    weight_matrix(folded.get_submodule(info.name))
+    for info in layer_table(folded)
+]
+peaks = torch.cat([m.abs().amax(1) / m.abs().max() for m in matrices]).numpy()
+smallest = {b: 1 / (2 ** (b - 1) - 1) for b in (2, 3, 4, 5)}
+powers = {b: 2.0 ** (2 - 2 ** (b - 1)) for b in (2, 3, 4, 5)}
+
+# %% tags=["check"]
+check_answer(
+    {
+        "bits from 2 to 5, a line each": lambda: (
+            list(lost_channels["bits"]) == list(smallest)
+        ),
+        "narrow, one scale a layer: half a step decides": lambda: np.allclose(
+            lost_channels["narrow"],
+            [
+                np.mean((peaks > 0) & (peaks < s / 2))
+                for s in smallest.values()
+            ],
+            atol=3 / len(peaks),
+        ),
+        "powers of two: half of the smallest power decides": lambda: (
+            np.allclose(
+                lost_channels["power-of-two"],
+                [
+                    np.mean((peaks > 0) & (peaks < s / 2))
+                    for s in powers.values()
+                ],
+                atol=3 / len(peaks),
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-07-ceiling
+#
+# (20 minutes) Every bit makes a uniform grid finer, but powers of two only
+# near zero. Let weights be spread evenly between -1 and 1. Write
+# `even_db(b)`, the SQNR in decibel that the asymmetric grid of $b$ bits has
+# for them (a float), and put into `ceiling_db` the SQNR of powers of two that
+# no number of bits exceeds. Use a formula, no simulation.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Errors of rounding are spread evenly over a step $s$, so that their mean
+# square is $s^2 / 12$. Powers of two have a step of its own between $h$ and
+# $2h$; sum up over $h = 1/2, 1/4, \dots$, each with its share of the weights.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-07-ceiling
+# :class: dropdown
+# ```
+#
+# The mean square of the weights is $1/3$. With the step $s = 2 / (2^b - 1)$
+# the quotient is $4 / s^2 = (2^b - 1)^2$, six decibel a bit. Of the weights'
+# sizes the share $h$ lies between $h$ and $2h$, with errors of $h^2 / 12$.
+# The sum of $h^3 / 12$ over all $h$ is $1/84$, and the quotient is 28: what
+# is lost between the outer levels no bit can mend. Weights of a network crowd
+# near zero, so there the ceiling is another, but there is one.
+
+
+# %% tags=["solution"]
+def even_db(b):
+    """SQNR of even weights on the asymmetric grid of ``b`` bits."""
+    return float(20 * np.log10(2**b - 1))
+
+
+ceiling_db = 10 * np.log10(28)
+Markdown(
+    f"Four bits: {even_db(4):.1f} dB; powers of two: at most "
+    f"{ceiling_db:.1f} dB."
+)
+
+# %% tags=["check"]
+ruler = torch.linspace(-1, 1, 100_001, dtype=torch.float64)[None]
+decibel = {
+    (name, b): rounding_statistics(
+        ruler, fit_grid(ruler, alphabet(name, b)).round(ruler)
+    )["sqnr_db"].item()
+    for name in ("asymmetric", "power-of-two")
+    for b in (3, 4, 6, 7)
+}
+check_answer(
+    {
+        "`even_db`: the library's grid, to a tenth of a decibel": lambda: all(
+            abs(even_db(b) - decibel["asymmetric", b]) < 0.1 for b in (3, 4, 6)
+        ),
+        "`ceiling_db`: nothing is above it": lambda: all(
+            decibel["power-of-two", b] < ceiling_db + 0.01
+            for b in (3, 4, 6, 7)
+        ),
+        "`ceiling_db`: with many bits it is reached": lambda: (
+            abs(decibel["power-of-two", 7] - ceiling_db) < 0.05
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-07-sigma
+#
+# (60 minutes, a small project) A scale rule of your own. A rule takes rows of
+# weights `[R, n]` and a `fit`, and returns the lowest and highest weight that
+# the grid should cover, `[R]` each. Register `"sigma"`, a function
+# `sigma(rows, fit, width=3.0)`: mean less and plus `width` standard
+# deviations of the row, but never beyond its own weights. Then judge it
+# against `"max"`: the first network, `few` bits, asymmetric, one scale a
+# channel, validation images. Put the table of `bl.drops` into `compared`, two
+# lines with `scale` `"max"` and `"sigma"`; the drop is from `"max"`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Standard deviations divide by $n$: `unbiased=False`. The last cells of this
+# chapter judge a network without the store of cells, which does not know your
+# function's text. `bl.drops` needs the columns `network` and `part`, too, and
+# takes any rows as the originals.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-07-sigma
+# :class: dropdown
+# ```
+#
+# The rule clips what is far from the mean. It needs no search, unlike `mse`,
+# and it does not know the number of bits: one width has to serve three bits
+# and eight. Whether clipping pays here is in the table, and the interval says
+# how sure that is. Widths could be tried on these validation images; the test
+# images would then be read once, with the width that was chosen.
+
+
+# %% tags=["solution"]
+from lq_utils.scales import register_scale_rule
+
+
+@register_scale_rule("sigma", replace=True)
+def sigma(rows, fit, width=3.0):
+    """Some standard deviations around the mean of each row."""
+    centre = rows.mean(dim=1)
+    reach = width * rows.std(dim=1, unbiased=False)
+    low = torch.maximum(centre - reach, rows.amin(dim=1))
+    return low, torch.minimum(centre + reach, rows.amax(dim=1))
+
+
+# %% tags=["solution"]
+answers = []
+for rule in ("max", "sigma"):
+    plan = st.scheme_plan(network, few, "asymmetric", "channel", rule)
+    rounded = st.rounded_network(network, plan)
+    (answer,) = st.judged(rounded, parts[first]["validation"])
+    keys = {"network": first, "part": "validation", "scale": rule}
+    answers.append(keys | answer)
+answers = pd.DataFrame(answers)
+compared = bl.drops(answers, answers[answers["scale"] == "max"])
+columns = ["scale", "accuracy", "drop", "drop_low", "drop_high"]
+table(compared[columns], f"Drop from max on validation, {few} bits.", 2)
+
+# %% [markdown]
+# The check tries the rule on weights of known mean and deviation, and on a
+# layer. The line *max* must be the one that the choice of a scheme has seen.
+
+# %% tags=["check"]
+coin = torch.tensor([[-1.0, 1.0] * 50, [1.0, 3.0] * 50])
+letters = alphabet("asymmetric", 4)
+seen = valid[(valid["network"] == first) & (valid["bits"] == few)]
+seen = seen[
+    (seen["correction"] == "none") & (seen["granularity"] == "channel")
+]
+seen = seen.set_index("quantizer")["correct"]["asymmetric"]
+
+# %% tags=["check"]
+check_answer(
+    {
+        "means 0 and 2, deviation 1: half a deviation around them": lambda: (
+            np.allclose(sigma(coin, None, 0.5)[0], [-0.5, 1.5])
+            and np.allclose(sigma(coin, None, 0.5)[1], [0.5, 2.5])
+        ),
+        "never beyond the weights: very wide, it is the rule max": lambda: (
+            torch.equal(
+                fit_grid(weight, letters, rule="sigma", width=1e3).scale,
+                fit_grid(weight, letters).scale,
+            )
+        ),
+        "the line of max: asymmetric, one scale a channel": lambda: (
+            compared.set_index("scale")["correct"]["max"] == seen
+        ),
+        "a drop is max less sigma, in points": lambda: np.isclose(
+            compared.set_index("scale")["drop"]["sigma"],
+            -100 * np.diff(compared["correct"])[0] / compared["n"][0],
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

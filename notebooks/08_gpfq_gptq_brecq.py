@@ -63,6 +63,7 @@ from lq_utils.adaround import rectified_sigmoid, regulariser
 from lq_utils.artifact import load_quantized, save_quantized
 from lq_utils.calibration import calibration_set
 from lq_utils.data import load_dataset
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.fingerprints import digest
 
@@ -123,9 +124,14 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 #
 # A neuron has weights $w_1, \dots, w_N$ and sees patches, the rows of $X$.
 # Replace its weights by levels $q$, and the output is wrong by $X(w - q)$.
-# The squared error is $(w-q)^\top H (w-q)$ with the Gram matrix
-# $H = X^\top X$. Where inputs are correlated, $H$ is not diagonal, and the
-# error of one weight can be undone by another.
+# The squared error is
+#
+# $$
+# \lVert X(w - q)\rVert^2 = (w-q)^\top H (w-q), \qquad H = X^\top X ,
+# $$ (eq-08-error)
+#
+# with the Gram matrix $H$. Where inputs are correlated, $H$ is not diagonal,
+# and the error of one weight can be undone by another.
 #
 # Two inputs that are always equal show what is at stake. With weights of 0.4
 # each, both nearest levels are 0, and the output loses everything. Round one
@@ -139,7 +145,7 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # $$
 # q_t = \text{level nearest to}\;
 # w_t + \sum_{s<t} M_{ts}\,(w_s - q_s) .
-# $$
+# $$ (eq-08-feedback)
 #
 # They differ in the feedback $M$ alone.
 #
@@ -163,6 +169,9 @@ run = start_run("08_gpfq_gptq_brecq", parameters, splits.provenance)
 # what is fast is to decide one weight after the other and never come back.
 # Seen so, GPTQ is an old acquaintance from the theory of lattices
 # {cite:p}`chen2025geometry`, and an exercise below proves a bound with that.
+#
+# ```{index} GPFQ, GPTQ, Hessian matrix, Gram matrix
+# ```
 
 # %% [markdown]
 # ### By hand
@@ -184,8 +193,8 @@ assert np.allclose(V @ V.T, H) and np.allclose(V, np.triu(V))
 
 
 # %% [markdown]
-# The recursion itself is three lines: add up what the errors so far ask for,
-# round, go on. $M$ is the only thing that a method brings along.
+# The recursion {eq}`eq-08-feedback` is three lines: add up what the errors so
+# far ask for, round, go on. $M$ is the only thing that a method brings along.
 
 
 # %%
@@ -275,12 +284,19 @@ for name, q in by_hand.items():
 # its target is what the original weights would have given. GPTQ takes
 # $\tilde X$ for granted and rounds as if nothing had happened before. Qronos
 # {cite:p}`zhang2025qronos` repairs this: first the weight that is best for
-# the drifted inputs, then GPTQ. With $G = \tilde X^\top X$ and
-# $H = \tilde X^\top \tilde X$ that weight is $H^{-1} G w$.
+# the drifted inputs, then GPTQ. That weight is
+#
+# $$
+# H^{-1} G w \quad\text{with}\quad
+# G = \tilde X^\top X, \; H = \tilde X^\top \tilde X .
+# $$ (eq-08-qronos)
 #
 # To see it, change the last patch and keep everything else. Now there are two
 # matrices: $H$ for what the neuron reads, $G$ for how that goes together with
 # what it should have read.
+#
+# ```{index} Qronos
+# ```
 
 # %%
 drifted = X.copy()
@@ -600,7 +616,12 @@ table(choices, "All ways to round the tiny layer up or down.", 2)
 # to try. AdaRound makes them soft: $h(v)$ between 0 (down) and 1 (up), a
 # stretched sigmoid of a variable $v$ for each weight. It starts where the
 # soft weight is the original one. A gradient moves the $v$, and a penalty
-# $\sum 1 - |2h - 1|^\beta$ with falling $\beta$ pushes each $h$ to an end.
+#
+# $$
+# \sum \left( 1 - |2h - 1|^\beta \right)
+# $$ (eq-08-adaround)
+#
+# with falling $\beta$ pushes each $h$ to an end.
 #
 # The stretch matters: a plain sigmoid reaches its ends only at infinity, a
 # stretched and cut one gets there, and stays. While $\beta$ is large the
@@ -614,6 +635,9 @@ table(choices, "All ways to round the tiny layer up or down.", 2)
 # The inputs are correlated, as a random matrix mixes them. `share` is how far
 # each weight lies above its lower level, and $v$ starts where $h$ is exactly
 # that.
+#
+# ```{index} AdaRound
+# ```
 
 # %%
 rng = np.random.default_rng(0)
@@ -681,6 +705,9 @@ table(shown.to_frame(), "Mean squared output error of fifty neurons.", 2)
 # that the ReLU cuts off does no harm, and one that the second layer can take
 # back does little. Layer by layer, the first layer is judged by its own output
 # and pays for both.
+#
+# ```{index} BRECQ
+# ```
 
 # %%
 rng = np.random.default_rng(2)
@@ -1048,7 +1075,17 @@ if len(comparison):
 # :label: ex-08-damping
 #
 # (5 minutes) GPTQ adds $\lambda I$ to $H$. Which method does it become when
-# $\lambda$ grows without bound? Check it on the layer from above.
+# $\lambda$ grows without bound? Put that method's name among the `SOLVERS`
+# into `becomes` (a string), and into `large` a `damping` (a float) at which
+# GPTQ has become it on the layer `one`, with the chapter's `grid`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `SOLVERS.names()` lists the solvers. Quantize
+# `one.weight` with its `statistics` at several dampings, each ten times the
+# one before, and count the weights that change.
 # ```
 
 # %% [markdown]
@@ -1062,10 +1099,184 @@ if len(comparison):
 # Damping is thus a knob between two methods. The right setting lies where $H$
 # stops being accident, which depends on the number of patches.
 
-# %%
-grid = fit_grid(one.weight, levels, "channel", "mse")
-damped = SOLVERS.get("gptq")(one.weight, statistics, grid, damping=1e8)
-assert torch.equal(damped, grid.round(one.weight))
+# %% tags=["solution"]
+large, becomes = 1e8, "rtn"
+damped = SOLVERS.get("gptq")(one.weight, statistics, grid, damping=large)
+away = (damped != grid.round(one.weight)).double().mean().item()
+Markdown(f"{away:.0%} of the weights are not at their nearest level.")
+
+# %% tags=["check"]
+given = one.weight, statistics, grid
+check_answer(
+    {
+        "`becomes` is a solver's name, and not GPTQ's own": lambda: (
+            becomes in set(SOLVERS.names()) - {"gptq"}
+        ),
+        "that solver and GPTQ with `large` agree on nearly all weights": (
+            lambda: (
+                torch.isclose(
+                    SOLVERS.get(becomes)(*given),
+                    SOLVERS.get("gptq")(*given, damping=large),
+                )
+                .double()
+                .mean()
+                > 0.99
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-08-gain
+#
+# (10 minutes) Which layers gain most from GPTQ over rounding? Quantize the
+# network with GPTQ exactly as `rough` was with rounding, and call the result
+# `finer`. Put a data frame with the columns *layer*, *RTN*, *GPTQ* and
+# *ratio* into `side`, a row a layer: the two `relative_error`, and the second
+# by the first. The name of the layer that gains most goes into `gains_most`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Look up how `rough` was made. Its `layers` are a data frame.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-08-gain
+# :class: dropdown
+# ```
+#
+# Errors of earlier layers reach later ones, so both columns grow with depth.
+# A ratio below one says that correlated inputs let GPTQ undo a part of what
+# rounding loses. Look where the first layer stands: it reads pixels, and
+# neighbouring pixels are nearly equal. Part of a late layer's gain is not its
+# own, since the layers before it lost less, too.
+
+# %% tags=["solution"]
+finer = mc.one_pass(
+    network, few, mc.Budget(middle_bits, scale="mse"), solver="gptq"
+)
+side = rough.layers[["layer", "relative_error"]].rename(
+    columns={"relative_error": "RTN"}
+)
+side["GPTQ"] = finer.layers["relative_error"]
+side["ratio"] = side["GPTQ"] / side["RTN"]
+gains_most = side.loc[side["ratio"].idxmin(), "layer"]
+table(side.nsmallest(5, "ratio"), "The five layers that gain most.")
+
+# %% tags=["check"]
+check_answer(
+    {
+        "one row a layer, and its error in `rough` under *RTN*": lambda: (
+            side.set_index("layer")["RTN"].to_dict()
+            == rough.layers.set_index("layer")["relative_error"].to_dict()
+        ),
+        "*GPTQ* is the error in `finer`: measure one layer anew": lambda: (
+            np.isclose(
+                side.set_index("layer")["GPTQ"][chosen],
+                one_layer(folded, finer.model, chosen, few).error(
+                    finer.model.get_submodule(chosen).weight.flatten(1)
+                ),
+                rtol=0.01,
+            )
+        ),
+        "two solvers do not leave the same error everywhere": lambda: (
+            not np.allclose(side["ratio"], 1)
+        ),
+        "a gain is a small ratio of *GPTQ* to *RTN*": lambda: (
+            gains_most
+            == min(zip(side["GPTQ"] / side["RTN"], side["layer"]))[1]
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-08-loop
+#
+# (20 minutes) GPTQ is usually written with the inverse of $H$. Let $K$ be
+# that inverse. For $t = 1, 2, \dots$: round $w_t$ to $q_t$; subtract
+# $(w_t - q_t) / K_{tt}$ times row $t$ of $K$ from $w$; then subtract
+# $K_{\cdot t} K_{t \cdot} / K_{tt}$ from $K$. Write this as a function
+# `usual_loop(w, H)` of arrays `[N]` and `[N, N]` that returns the levels, a
+# float array `[N]`. The levels are those of the tiny layer, $-2$ to $1$. Does
+# it decide what the recursion with $V$ decides?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `recursion` shows how a number becomes a level. Work on copies. Each step
+# takes the weight that was just rounded out of the problem, so $K$ becomes
+# the inverse of what is left of $H$.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-08-loop
+# :class: dropdown
+# ```
+#
+# It does, neuron by neuron. The update of all later weights is the least
+# squares answer to an error in one of them, given that all others may still
+# move. That is what row $t$ of the inverse holds, and what the columns of $V$
+# hold without any inverse. The form with $V$ is the better one for a machine:
+# one factorization serves all neurons, and nothing is subtracted from an
+# inverse again and again.
+
+
+# %% tags=["solution"]
+def usual_loop(w, H):
+    """Levels -2 ... 1, float [N], for weights [N] and a Gram matrix."""
+    w, inverse, q = w.copy(), np.linalg.inv(H), np.zeros_like(w)
+    for t in range(len(w)):
+        q[t] = np.clip(np.floor(w[t] + 0.5), -2, 1)
+        w -= (w[t] - q[t]) / inverse[t, t] * inverse[t]
+        column = inverse[:, t].copy()
+        inverse -= np.outer(column, column) / column[t]
+    return q
+
+
+# %% tags=["check"]
+check_answer(
+    {
+        "the first weight takes its nearest level": lambda: (
+            usual_loop(w.copy(), X.T @ X)[0] == recursion(w, np.eye(3) * 0)[0]
+        ),
+        "the tiny layer must get GPTQ's levels": lambda: np.array_equal(
+            usual_loop(w.copy(), X.T @ X), recursion(w, feedback["GPTQ"])
+        ),
+    }
+)
+
+# %% tags=["check"]
+dice = np.random.default_rng(1)
+mixed = dice.normal(size=(30, 20, 6)) @ dice.normal(size=(30, 6, 6))
+drawn = list(zip(dice.uniform(-2, 1, (30, 6)), torch.from_numpy(mixed)))
+check_answer(
+    {
+        "the library decides otherwise on random neurons; has the rounded "
+        "weight left the inverse?": lambda: all(
+            np.array_equal(
+                usual_loop(v.copy(), (p.T @ p).numpy()),
+                SOLVERS.get("gptq")(
+                    torch.from_numpy(v)[None],
+                    gram_statistics(p, p),
+                    unit,
+                    damping=0.0,
+                )[0],
+            )
+            for v, p in drawn
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1077,6 +1288,17 @@ assert torch.equal(damped, grid.round(one.weight))
 # (15 minutes) With the $V$ of GPTQ, the error is
 # $\lVert V^\top (w - q)\rVert^2$. Show that without clipping GPTQ's error is
 # at most $\frac{\delta^2}{4} \sum_t V_{tt}^2$ for levels $\delta$ apart.
+# Write this as `bound(H, step)`, a float. Then let GPTQ round 500 random
+# neurons on the inputs `X` to whole numbers, without clipping or damping, and
+# put the largest of their squared errors into `worst` (a float).
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Write out one row of $V^\top (w - q)$: what has GPTQ just rounded? For a
+# grid that never clips take the `unit` grid's scales with an alphabet of many
+# levels; `same` are the statistics of `X`.
 # ```
 
 # %% [markdown]
@@ -1092,48 +1314,165 @@ assert torch.equal(damped, grid.round(one.weight))
 # order of the inputs, and that is why the order matters: the last section of
 # this chapter tries one.
 
-# %%
+
+# %% tags=["solution"]
+def bound(H, step):
+    """The most that GPTQ's squared error can be without clipping."""
+    turned = np.linalg.cholesky(H[::-1, ::-1])
+    return step**2 / 4 * np.sum(np.diag(turned) ** 2)
+
+
 wide_grid = Grid(
     alphabet("symmetric", 8), torch.ones(1, 1), torch.zeros(1, 1), 3
 )
-many = torch.from_numpy(rng.uniform(-20, 20, (500, 3)))
-q = SOLVERS.get("gptq")(many, same, wide_grid, damping=0.0)
-gap = (many - q).numpy()
-H = X.T @ X
-V = np.linalg.cholesky(H[::-1, ::-1])[::-1, ::-1]
-worst = np.einsum("ki,ij,kj->k", gap, H, gap).max()
-bound = np.sum(np.diag(V) ** 2) / 4
-assert worst <= bound
-Markdown(f"Largest error of many neurons {worst:.2f}, bound {bound:.2f}.")
+many = np.random.default_rng(seed).uniform(-20, 20, (500, 3))
+q = SOLVERS.get("gptq")(torch.from_numpy(many), same, wide_grid, damping=0.0)
+left = many - q.numpy()
+worst = float(np.einsum("ki,ij,kj->k", left, X.T @ X, left).max())
+most = bound(X.T @ X, 1.0)
+Markdown(f"Largest error of many neurons {worst:.2f}, bound {most:.2f}.")
+
+# %% tags=["check"]
+pair = np.array([[2.0, 1.0], [1.0, 1.0]])
+check_answer(
+    {
+        "inputs without correlation: a quarter step squared each": lambda: (
+            np.isclose(bound(np.diag([1.0, 2, 5]), 2.0), 8)
+        ),
+        "for two inputs the sum is $H_{22} + \\det H / H_{22}$; which "
+        "triangle is $V$?": lambda: np.isclose(
+            4 * bound(pair, 1.0), pair[1, 1] + np.linalg.det(pair) / pair[1, 1]
+        ),
+        "an error above the bound: did a level clip?": lambda: (
+            worst <= bound(X.T @ X, 1.0)
+        ),
+        "the worst neuron is too good: its mean alone is a third of the "
+        "bound": lambda: worst > bound(X.T @ X, 1.0) / 4,
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
 # ```
 #
 # ```{exercise}
-# :label: ex-08-gain
+# :label: ex-08-own
 #
-# (10 minutes) Which layers gain most from GPTQ over rounding? Quantize with
-# both, and compare `relative_error` in `quantized.layers`.
+# (60 minutes, a small project) Write a solver that leaves no row of a layer
+# with a larger output error than GPFQ or GPTQ does: `own_solver(weight,
+# statistics, grid)`, a tensor `[K, N]` on the grid. Register it as
+# `"mine"`, and a method `"mine"` that uses it. Compare the method with GPTQ
+# on *validation* images, at `rule_bits`, one scale a channel by `mse`: the
+# rows of the sweep go into `rivals`, the difference (mine less GPTQ, in
+# points, protocol *full*) into `lead`. Is the layer's error what counts?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `lq_utils.solvers.output_error` has the error of each row. *Make it yours*,
+# below, registers a method; `sweep` takes the chapter's `shared` and `key`
+# with another `test`. `mt.differences` compares in pairs.
 # ```
 
 # %% [markdown]
-# ```{solution-start} ex-08-gain
+# ```{solution-start} ex-08-own
 # :class: dropdown
 # ```
 #
-# Errors of earlier layers reach later ones, so both columns grow with depth.
+# Rows are neurons, and neurons do not know of each other: the better of two
+# solutions can be taken row by row. It costs both solvers' time. What a layer
+# gains on its calibration images the network may keep or lose, so the
+# comparison is one of answers, image by image, on images that calibrated
+# nothing. Test images are not needed to choose between two methods, and so
+# they are not asked.
 
-# %%
-finer = mc.one_pass(
-    network, few, mc.Budget(middle_bits, scale="mse"), solver="gptq"
+# %% tags=["solution"]
+from lq_utils.solvers import output_error, register_solver
+
+
+@register_solver("mine", replace=True)
+def own_solver(weight, statistics, grid):
+    """A weight [K, N] on the grid."""
+    tried = [
+        SOLVERS.get(s)(weight, statistics, grid) for s in ("gpfq", "gptq")
+    ]
+    losses = [output_error(weight, q, statistics) for q in tried]
+    return torch.where((losses[0] < losses[1])[:, None], *tried)
+
+
+@mc.register_method("mine", replace=True)
+def own_method(model, images, budget):
+    """The network with `own_solver` for every layer."""
+    return mc.one_pass(model, images, budget, solver="mine")
+
+
+# %% tags=["solution"]
+held_out = splits.validation.per_class(min(test_per_class, 50), seed)
+of_subset = np.flatnonzero(np.isin(held_out.labels, subset.classes))
+judges = {"full": held_out, "subset": held_out.take(of_subset)}
+pair_of_cells = cell_grid(
+    method=["mine", "GPTQ"],
+    bits=[rule_bits],
+    granularity=["channel"],
+    scale=["mse"],
+    **axes,
 )
-side = rough.layers[["layer", "relative_error"]].rename(
-    columns={"relative_error": "RTN"}
+rivals = sweep(
+    "methods",
+    mc.compare_cell,
+    pair_of_cells,
+    shared=shared | {"test": judges},
+    key=key | {"test": [digest(held_out.images)]},
+    code=(*mc.CODE, own_solver, own_method),
+    progress=False,
 )
-side["GPTQ"] = finer.layers["relative_error"]
-side["ratio"] = side["GPTQ"] / side["RTN"]
-table(side.nsmallest(5, "ratio"), "The five layers that gain most.")
+
+# %% tags=["solution"]
+told_apart = mt.differences(rivals[rivals["protocol"] == "full"])
+lead = float(told_apart["difference"].iloc[0])
+columns = ["first", "second", "difference", "low", "high", "p"]
+table(told_apart[columns], "Your solver against GPTQ (points).", 3)
+
+# %% tags=["check"]
+given = one.weight, statistics, grid
+scale_of = output_error(one.weight, 0 * one.weight, statistics).abs().max()
+check_answer(
+    {
+        "every weight must lie on the grid": lambda: (
+            SOLVERS.get("mine") is own_solver
+            and grid.codes(own_solver(*given)).shape == one.weight.shape
+        ),
+        "no row may be worse than GPFQ's or GPTQ's": lambda: all(
+            (
+                output_error(one.weight, own_solver(*given), statistics)
+                - output_error(one.weight, SOLVERS.get(s)(*given), statistics)
+            ).max()
+            < 1e-5 * scale_of
+            for s in ("gpfq", "gptq")
+        ),
+    }
+)
+
+# %% tags=["check"]
+check_answer(
+    {
+        "two methods, on the same images": lambda: (
+            set(rivals["method"]) == {"mine", "GPTQ"}
+            and rivals.groupby("protocol")["n"].nunique().max() == 1
+        ),
+        "`lead` is mine less GPTQ, in points, protocol *full*": lambda: (
+            np.isclose(
+                lead,
+                rivals.assign(share=100 * rivals["correct"] / rivals["n"])
+                .pivot_table("share", "method", "protocol")["full"]
+                .loc[["GPTQ", "mine"]]
+                .diff()
+                .iloc[1],
+            )
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

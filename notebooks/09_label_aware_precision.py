@@ -69,6 +69,7 @@ from lq_utils.bit_allocation import choose, row_bits
 from lq_utils.calibration import calibration_rows, calibration_set
 from lq_utils.compress_command import main as compress
 from lq_utils.data import load_dataset
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 from lq_utils.fingerprints import digest
 from lq_utils.graph import layer_table
@@ -143,7 +144,7 @@ network = load_reference(model, trained_on)
 #
 # $$
 # \mathrm{KL}(p \,\|\, q) = \sum_k p_k \log \frac{p_k}{q_k}
-# $$
+# $$ (eq-09-divergence)
 #
 # is zero where nothing changed, and needs no labels. Its mean over
 # calibration images is the price of that layer at those bits. For a subset
@@ -153,6 +154,9 @@ network = load_reference(model, trained_on)
 # First the subsets. They go from similar classes to dissimilar ones, by the
 # angles between the class weights of the network's last layer, as in
 # {ref}`chapter 1 <ch-class-distances>`.
+#
+# ```{index} Kullback-Leibler divergence, sensitivity
+# ```
 
 # %%
 studied = sr.study_subsets(network, subset_size, layer_subsets, seed)
@@ -189,7 +193,7 @@ task = lsn.sensitivity_task(
 tried, fewest = task.layers[len(task.layers) // 2], min(layer_choices)
 
 # %% [markdown]
-# The rest is a copy of the network, two passes, and the formula above.
+# The rest is a copy of the network, two passes, and {eq}`eq-09-divergence`.
 #
 # Restricting the logits to the subset's classes comes *before* the softmax.
 # Besides the choice of images, this is the only place where the classes enter
@@ -329,7 +333,7 @@ Markdown(sr.agreement_text(agreement))
 #
 # | kind | price of a layer at some bits | needs |
 # |---|---|---|
-# | divergence | mean $\mathrm{KL}(p\,\Vert\,q)$ | one pass for each price |
+# | divergence | mean of {eq}`eq-09-divergence` | one pass for each price |
 # | output error | $\sum_k s_k\, \Delta W_k H \Delta W_k^\top$, $s_k$ the mean squared gradient of output $k$ | Gram matrices, one gradient |
 # | weight error | $\lVert \Delta W \rVert^2$ | nothing |
 # | fisher | $\sum_i \overline{g_i^2}\, \Delta w_i^2$, $g$ the gradients of $L$ of single images | a gradient for each image |
@@ -358,6 +362,9 @@ Markdown(sr.agreement_text(agreement))
 # label-aware report {cite:p}`dirisala-label-aware` proposes to give less to
 # layers where the network shrinks. None of the three speaks of bits, so the
 # squared change of the weights does.
+#
+# ```{index} Fisher information, Hessian matrix, Hutchinson estimator
+# ```
 #
 # ### By hand
 #
@@ -490,11 +497,21 @@ Markdown(
 # ## The exact choice
 #
 # One choice of bits for each layer, least total price, total size within the
-# budget: a knapsack with one item from each shelf. Three layers show it. The
+# budget: a knapsack with one item from each shelf,
+#
+# $$
+# \min_{b_1, \dots, b_L} \sum_l c_l(b_l) \quad\text{such that}\quad
+# \sum_l s_l(b_l) \le B ,
+# $$ (eq-09-knapsack)
+#
+# with prices $c_l$, sizes $s_l$ and the budget $B$. Three layers show it. The
 # size of an item is that of the layer's codes, scales and zero points.
 #
 # Prices come from the table above, sizes from the format of the file. A layer
 # with many channels pays for many scales, whatever its bits.
+#
+# ```{index} knapsack problem, bit allocation
+# ```
 
 # %%
 three = [task.layers[i] for i in (1, len(task.layers) // 2, -2)]
@@ -1185,75 +1202,29 @@ if len(comparison):
 #
 # ## Exercises
 #
-# ```{exercise}
-# :label: ex-09-wrong-labels
-#
-# (10 minutes) Choose the bits of the first task by the costs of the last one.
-# How different is the plan, and what would you conclude from that?
-# ```
-
-# %% [markdown]
-# ```{solution-start} ex-09-wrong-labels
-# :class: dropdown
-# ```
-#
-# If the labels of another task give nearly the same bits, the labels cannot
-# have mattered for the bits.
+# The main budget in bytes, for the exercises and for *Make it yours*:
 
 # %%
 space = uniform_bytes(first, model, main_budget, settings)
-of_others = {
-    name: choose_plan(
-        first,
-        model,
-        space,
-        settings,
-        tp.costs_of(layer_costs, tp.WHOLE, subset, framework),
-    )
-    for name, subset in (("own", classes[0]), ("another", classes[-1]))
-}
-moved = sum(
-    a.bits != b.bits for a, b in zip(of_others["own"], of_others["another"])
-)
-Markdown(f"{moved} of {len(names_of_layers)} layers get other bits.")
 
 # %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise}
-# :label: ex-09-overhead
-#
-# (10 minutes) How many bytes of the uniform file are no codes? Express them
-# in bits a weight. At which number of bits does that begin to matter?
-# ```
-
-# %% [markdown]
-# ```{solution-start} ex-09-overhead
-# :class: dropdown
-# ```
-#
-# Two files, one bit apart, give the size of one bit for each weight; what is
-# left of the smaller file is overhead.
-
-# %%
-small, large = (uniform_bytes(first, model, b, settings) for b in (2, 3))
-overhead = small - 2 * (large - small)
-weights = sum(info.weights for info in layer_table(first.network))
-Markdown(
-    f"{overhead:,} bytes are {8 * overhead / weights:.2f} bits a weight: "
-    f"{overhead / small:.0%} of the file at 2 bits."
-)
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
 # ```{exercise}
 # :label: ex-09-sub-all
 #
 # (5 minutes) Cutting the classifier raises accuracy on the task's images even
-# before quantization. Why is that no merit of label-aware quantization?
+# before quantization. Why is that no merit of label-aware quantization? For
+# the first task's images in `parts["validation"]` find which are answered
+# right: by the cut network (`own_hits`), by the original when only the task's
+# classes compete (`rival_hits`), and by the original when all classes do
+# (`all_hits`). All three are bool arrays `[n]`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `task_hits` takes a network and what its outputs stand for; `first` and
+# `everybody` differ in that. For all classes there is
+# `lq_utils.inference.predict`. Mind that `subset` numbers the classes anew.
 # ```
 
 # %% [markdown]
@@ -1264,12 +1235,498 @@ Markdown(
 # The other classes can no longer win. The original network gains as much when
 # only the task's logits compete, so the comparison must grant it that, too.
 
-# %%
-own_images = parts["test"].subset(list(first.classes))
-own_hits = task_hits(first.network, parts["test"], first)
-rival_hits = task_hits(network, parts["test"], everybody)
-assert np.array_equal(own_hits, rival_hits)
-assert len(own_hits) == len(own_images)
+# %% tags=["solution"]
+from lq_utils.inference import predict
+
+own_images = parts["validation"].subset(list(first.classes))
+own_hits = task_hits(first.network, parts["validation"], first)
+rival_hits = task_hits(network, parts["validation"], everybody)
+named = predict(network, own_images).argmax(dim=1).numpy()
+all_hits = named == np.array(first.classes)[own_images.labels]
+more = int(own_hits.sum() - all_hits.sum())
+Markdown(f"{more} of {len(own_hits)} images are right by the cut alone.")
+
+# %% tags=["check"]
+guess = predict(network, parts["validation"].subset(list(first.classes)))
+inside = np.isin(guess.argmax(dim=1).numpy(), first.classes)
+check_answer(
+    {
+        "one answer for each image of the task": lambda: (
+            len(own_hits) == len(rival_hits) == len(all_hits) == len(inside)
+        ),
+        "the logits are the same numbers, so the same images are right": (
+            lambda: np.array_equal(own_hits, rival_hits)
+        ),
+        "with all classes competing, a right answer is one of the task's": (
+            lambda: inside[all_hits].all()
+        ),
+        "what the cut adds are images that the original gives to a class "
+        "outside of the task": lambda: not inside[own_hits & ~all_hits].any(),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-09-overhead
+#
+# (10 minutes) How many bytes of the uniform file of the first task are no
+# codes? Put them into `overhead` (a number of bytes), and the same in bits a
+# weight into `overhead_bits`. Where does that begin to matter? Put the share
+# of the file that is overhead (0 to 1) into a dict `shares` for two, four and
+# eight bits.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `uniform_bytes` measures a file. What do two files differ in that are one
+# bit apart?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-09-overhead
+# :class: dropdown
+# ```
+#
+# Two files, one bit apart, give the size of one bit for each weight; what is
+# left of the smaller file is overhead. It is the same at all bits, so its
+# share grows as bits get fewer. That is why budgets are bytes of real files.
+
+# %% tags=["solution"]
+small, large = (uniform_bytes(first, model, b, settings) for b in (2, 3))
+overhead = small - 2 * (large - small)
+weights = sum(info.weights for info in layer_table(first.network))
+overhead_bits = 8 * overhead / weights
+shares = {
+    b: overhead / uniform_bytes(first, model, b, settings) for b in (2, 4, 8)
+}
+Markdown(
+    f"{overhead:,} bytes are {overhead_bits:.2f} bits a weight: "
+    + ", ".join(f"{p:.0%} of the file at {b} bits" for b, p in shares.items())
+)
+
+# %% tags=["check"]
+of_four = uniform_bytes(first, model, 4, settings)
+in_all = sum(info.weights for info in layer_table(first.network))
+check_answer(
+    {
+        "at four bits codes take half a byte a weight; what is left?": (
+            lambda: abs(of_four - in_all / 2 - overhead) < 64 + overhead / 50
+        ),
+        "`overhead_bits` for each weight make up the overhead": lambda: (
+            np.isclose(overhead_bits * in_all / 8, overhead)
+        ),
+        "a share for 2, 4 and 8 bits, and it falls": lambda: (
+            list(shares) == [2, 4, 8]
+            and 1 > shares[2] > shares[4] > shares[8] > 0
+        ),
+        "a share of the file, not of the codes": lambda: np.isclose(
+            shares[4] * of_four, overhead, rtol=0.02
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-09-wrong-labels
+#
+# (10 minutes) Choose the bits of the first task by the costs of the last one,
+# within `space`. Put that plan into `other_plan`, the one by the task's own
+# costs into `own_plan`, and the number of layers with different bits into
+# `moved`. What would you conclude from it?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `choose_plan` takes a task, a budget and a table of costs;
+# `tp.costs_of(layer_costs, tp.WHOLE, ...)` picks the costs of some classes.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-09-wrong-labels
+# :class: dropdown
+# ```
+#
+# If the labels of another task give nearly the same bits, the labels cannot
+# have mattered for the bits. Moved layers alone prove little, as other images
+# of the same task would move some, too. The question is what the wrong plan
+# costs by the right prices.
+
+# %% tags=["solution"]
+own_plan, other_plan = (
+    choose_plan(
+        first,
+        model,
+        space,
+        settings,
+        tp.costs_of(layer_costs, tp.WHOLE, of_task, framework),
+    )
+    for of_task in (classes[0], classes[-1])
+)
+moved = sum(a.bits != b.bits for a, b in zip(own_plan, other_plan))
+Markdown(f"{moved} of {len(names_of_layers)} layers get other bits.")
+
+# %% tags=["check"]
+from lq_utils.task_budget import file_bytes
+
+own_costs = tp.costs_of(layer_costs, tp.WHOLE, classes[0], framework)
+own_costs = own_costs.set_index(["layer", "bits"])["cost"]
+check_answer(
+    {
+        "both files are of the first task, and within `space`": lambda: all(
+            file_bytes(first, model, plan, settings) <= space
+            for plan in (own_plan, other_plan)
+        ),
+        "by its own costs a plan is the cheapest of its size": lambda: (
+            sum(own_costs[r.layer, r.bits] for r in own_plan)
+            <= sum(own_costs[r.layer, r.bits] for r in other_plan) + 1e-9
+            or own_plan.size_bits(first.network)
+            < other_plan.size_bits(first.network)
+        ),
+        "count the layers whose bits differ": lambda: (
+            moved
+            == sum(
+                own_plan[name].bits != other_plan[name].bits
+                for name in names_of_layers
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-09-probes
+#
+# (15 minutes) How many random probes does a trace need? Write
+# `sign_variance(matrix)`, the variance of $v^\top H v$ for random signs $v$
+# and a symmetric $H$ `[N, N]`, as a formula of the entries of $H$. Then find
+# the fewest probes whose mean has a standard error of at most a hundredth of
+# the trace of the chapter's `hessian`, and put that number into `needed`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Split the sum into $i = j$ and $i < j$. The products $v_i v_j$ of different
+# pairs are uncorrelated, and the square of each is one.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-09-probes
+# :class: dropdown
+# ```
+#
+# The diagonal enters as it is, without noise: $v_i^2 = 1$. Each pair $i < j$
+# adds $2 H_{ij} v_i v_j$ with the variance $4 H_{ij}^2$, and pairs are
+# uncorrelated. So the variance is twice the sum of squares beside the
+# diagonal. A layer whose Hessian is nearly diagonal needs one probe, and
+# normal probes would need more, for their $v_i^2$ varies.
+
+
+# %% tags=["solution"]
+def sign_variance(matrix):
+    """Variance of v' H v for random signs v, a float."""
+    beside = matrix - np.diag(np.diag(matrix))
+    return 2 * np.sum(beside**2)
+
+
+allowed = np.trace(hessian) / 100
+needed = int(np.ceil(sign_variance(hessian) / allowed**2))
+Markdown(
+    f"{needed:,} probes; one has a standard error of "
+    f"{np.sqrt(sign_variance(hessian)) / np.trace(hessian):.0%}."
+)
+
+# %% tags=["check"]
+all_signs = np.array(list(product([-1.0, 1.0], repeat=6)))
+forms = np.einsum("pi,ij,pj->p", all_signs, hessian, all_signs)
+goal = (np.trace(hessian) / 100) ** 2
+check_answer(
+    {
+        "without entries beside the diagonal there is no noise": lambda: (
+            sign_variance(np.diag([1.0, 2.0, 3.0])) == 0
+        ),
+        "compare with all the signs that there are": lambda: np.isclose(
+            sign_variance(hessian), forms.var()
+        ),
+        "with so many probes the error is still too large": lambda: (
+            forms.var() / needed <= goal * (1 + 1e-9)
+        ),
+        "fewer probes are enough": lambda: forms.var() / (needed - 1) > goal,
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-09-greedy
+#
+# (20 minutes) The greedy way to divide a budget: begin with the smallest
+# choice of every layer, and take, again and again, the larger choice of one
+# layer that still fits and saves the most for each unit of size, until
+# nothing that fits saves anything. Write it as `greedy(cost, size, budget)`
+# for arrays `[L, B]`; it returns the columns, int `[L]`. Then set it a trap:
+# arrays `trap_cost` and `trap_size` (whole numbers) and a `trap_budget`, for
+# which the exact choice is cheaper.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Two tables, what each choice would save and what it would take, give a table
+# of rates. For the trap two layers are enough: let a small step with a good
+# rate stand in the way of a large one that saves more.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-09-greedy
+# :class: dropdown
+# ```
+#
+# Greedy search never takes a step back. In the trap a cheap step is bought
+# first, and what is left of the budget is one short of the step that counts.
+# With steps of equal size that save less and less it cannot go wrong: then
+# the best steps are also the next ones. The layers of a network have very
+# different sizes, but many small ones, which can fill a gap. So the loss on
+# the chapter's own prices need not be large.
+
+
+# %% tags=["solution"]
+def greedy(cost, size, budget):
+    """The columns of a greedy choice, int [L]."""
+    rows, chosen = np.arange(len(cost)), size.argmin(axis=1)
+    while True:
+        saves = cost[rows, chosen][:, None] - cost
+        takes = size - size[rows, chosen][:, None]
+        left = budget - size[rows, chosen].sum()
+        fits = (takes > 0) & (takes <= left)
+        rate = np.where(fits, saves / np.maximum(takes, 1), 0)
+        layer, column = np.unravel_index(rate.argmax(), rate.shape)
+        if rate[layer, column] <= 0:
+            return chosen
+        chosen[layer] = column
+
+
+trap_cost = np.array([[2.0, 0.0], [10.0, 0.0]])
+trap_size = np.array([[0, 1], [0, 10]])
+trap_budget = 10
+
+# %% tags=["solution"]
+real_cost = of_plan["prices of the subset"][levels].to_numpy()
+real_size = file_sizes[levels].to_numpy()
+room = int(file_sizes[main_budget].sum())
+every_row = np.arange(len(real_cost))
+paid = {
+    "exact": real_cost[every_row, choose(real_cost, real_size, room)].sum(),
+    "greedy": real_cost[every_row, greedy(real_cost, real_size, room)].sum(),
+}
+more = paid["greedy"] / paid["exact"] - 1
+Markdown(f"Greedy choice pays {more:.1%} more for the first subset's plan.")
+
+# %% tags=["check"]
+dice = np.random.default_rng(0)
+steps = np.cumsum(dice.integers(1, 9, (20, 5, 3)), axis=2)
+tables = list(zip(dice.random((20, 5, 3)), steps))
+five = np.arange(5)
+check_answer(
+    {
+        "the choice must fit": lambda: all(
+            s[five, greedy(c, s, s[:, 0].sum() + 9)].sum() <= s[:, 0].sum() + 9
+            for c, s in tables
+        ),
+        "with room for everything each layer gets its cheapest choice": (
+            lambda: all(
+                np.array_equal(greedy(c, s, s.sum()), c.argmin(axis=1))
+                for c, s in tables
+            )
+        ),
+    }
+)
+
+# %% tags=["check"]
+falling = dice.random((5, 1)) * 4.0 ** -np.arange(3)
+even = np.tile(np.arange(3), (5, 1))
+trap = trap_cost, trap_size, trap_budget
+check_answer(
+    {
+        "with equal steps that save less and less greedy is exact": lambda: (
+            np.array_equal(greedy(falling, even, 6), choose(falling, even, 6))
+        ),
+        "in the trap the exact choice must be cheaper": lambda: (
+            sum(c[k] for c, k in zip(trap_cost, greedy(*trap)))
+            > sum(c[k] for c, k in zip(trap_cost, choose(*trap)))
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-09-own
+#
+# (60 minutes, a small project) Register a sensitivity of your own as `"mine"`,
+# a function `own_kind`, and find out whether its plan is any good. Choose bits
+# by it for the first subset, exactly, within the size of uniform `main_budget`
+# bits: `mine_bits`, a dict from layers to bits. Write
+# `whole_divergence(bits_of)`: the mean divergence (a float, nats) among the
+# subset's classes, on validation images, of the network with these layers in
+# so many bits at once; layers left out stay as they are. Put its values for
+# your plan, the plan by divergence and uniform bits into a dict `plan_loss`,
+# with the keys `"mine"`, `"divergence"` and `"uniform"`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# The chapter's `task` holds the images, the `classes`, the `logits` and, in
+# `task.solved`, the weights of each layer at each number of bits.
+# `lq_utils.layer_rounding.single_layer_logits` has the answers of all the
+# networks with one such layer. *By hand* shows how a layer is put in.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-09-own
+# :class: dropdown
+# ```
+#
+# This price counts the images whose answer changes, which is what one cares
+# about in the end. But counts are coarse: with few images most layers have a
+# price of zero or of one image, and the choice among them is left to their
+# sizes. The divergence sees how far all answers moved, also where none
+# changed yet. That is why a smooth price can rank layers better by the coarse
+# truth than the coarse price does.
+
+# %% tags=["solution"]
+from lq_utils.layer_rounding import single_layer_logits
+
+
+@register_sensitivity("mine", replace=True)
+def own_kind(task):
+    """Columns layer, bits and cost."""
+    one_by_one = single_layer_logits(task.network, task.images, task.solved)
+    before = task.logits[:, task.classes].argmax(dim=1)
+    after = {
+        key: answers[:, task.classes].argmax(dim=1)
+        for key, answers in one_by_one.items()
+    }
+    return cost_table(
+        {key: (a != before).float().mean() for key, a in after.items()}
+    )
+
+
+# %% tags=["solution"]
+def whole_divergence(bits_of):
+    """Divergence in nats with these layers in these bits."""
+    changed_network = copy.deepcopy(task.network)
+    for name, b in bits_of.items():
+        module = changed_network.get_submodule(name)
+        module.weight.data = task.solved[name, b].view_as(module.weight)
+    unseen = to_input(judges.subset(first_classes).images)
+    with torch.no_grad():
+        p, q = task.network(unseen), changed_network(unseen)
+    return float(lsn.divergence(p, q, first_classes).mean())
+
+
+# %% tags=["solution"]
+order, room = list(task.layers), int(file_sizes[main_budget].sum())
+found_bits = {"uniform": dict.fromkeys(order, main_budget)}
+for kind in ("divergence", "mine"):
+    own_prices = lsn.SENSITIVITIES.get(kind)(task)
+    own_prices = own_prices.pivot(index="layer", columns="bits", values="cost")
+    columns = choose(
+        own_prices.loc[order, levels].to_numpy(),
+        file_sizes.loc[order, levels].to_numpy(),
+        room,
+    )
+    found_bits[kind] = {n: levels[k] for n, k in zip(order, columns)}
+mine_bits = found_bits["mine"]
+plan_loss = {kind: whole_divergence(b) for kind, b in found_bits.items()}
+Markdown("; ".join(f"{k}: {value:.3f} nats" for k, value in plan_loss.items()))
+
+# %% tags=["check"]
+check_answer(
+    {
+        "your kind needs a finite cost for every layer and bits": lambda: (
+            lsn.SENSITIVITIES.get("mine") is own_kind
+            and set(own_kind(task).set_index(["layer", "bits"]).index)
+            == set(price.index)
+            and np.isfinite(own_kind(task)["cost"]).all()
+        ),
+    }
+)
+
+# %% tags=["check"]
+held = to_input(judges.subset(first_classes).images)
+with torch.no_grad():
+    answers = single_layer_logits(
+        task.network, held, {(tried, fewest): task.solved[tried, fewest]}
+    )[tried, fewest]
+    alone = lsn.divergence(task.network(held), answers, first_classes).mean()
+check_answer(
+    {
+        "nothing in few bits, nothing lost; one layer, its own price": (
+            lambda: (
+                abs(whole_divergence({})) < 1e-6
+                and np.isclose(
+                    whole_divergence({tried: fewest}),
+                    alone,
+                    rtol=1e-3,
+                    atol=1e-6,
+                )
+            )
+        ),
+    }
+)
+
+# %% tags=["check"]
+check_answer(
+    {
+        "a plan for every layer, no larger than uniform bits": lambda: (
+            sum(file_sizes.at[n, b] for n, b in mine_bits.items())
+            <= file_sizes[main_budget].sum()
+            and set(mine_bits) == set(task.layers)
+        ),
+        "by your own prices your plan is no dearer than uniform bits": (
+            lambda: (
+                sum(
+                    c * ((mine_bits[n] == b) - float(b == main_budget))
+                    for n, b, c in own_kind(task)[
+                        ["layer", "bits", "cost"]
+                    ].itertuples(index=False)
+                )
+                < 1e-6
+            )
+        ),
+    }
+)
+
+# %% tags=["check"]
+check_answer(
+    {
+        "three plans, judged on the same images": lambda: (
+            set(plan_loss) == {"mine", "divergence", "uniform"}
+            and np.isclose(plan_loss["mine"], whole_divergence(mine_bits))
+            and np.isclose(
+                plan_loss["uniform"],
+                whole_divergence(dict.fromkeys(task.layers, main_budget)),
+            )
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}

@@ -78,6 +78,7 @@ from lq_utils.detector_rounding import (
 )
 from lq_utils.detector_training import trained_detector
 from lq_utils.distances import confusion_distance, confusion_probabilities
+from lq_utils.exercises import check_answer
 from lq_utils.figures import show, table, use_style
 
 # %%
@@ -144,10 +145,19 @@ run = start_run(
 # down. How it finds them it does not say, so here is one way: group the
 # classes that the quantized network confuses.
 #
-# Let $P_{ij}$ be the share of images of class $i$ that get the answer $j$,
-# and $A = (P + P^\top)/2$. Two classes are $1 - A_{ij}$ apart. *Average
-# linkage* merges the two groups with the least mean distance between their
-# members, again and again, until as many groups are left as were asked for.
+# Let $P_{ij}$ be the share of images of class $i$ that get the answer $j$. Two
+# classes are
+#
+# $$
+# 1 - A_{ij} \quad\text{apart, with}\quad A = \tfrac12 (P + P^\top) .
+# $$ (eq-10-confusion)
+#
+# *Average linkage* merges the two groups with the least mean distance between
+# their members, again and again, until as many groups are left as were asked
+# for.
+#
+# ```{index} class clustering, confusion matrix
+# ```
 #
 # ### By hand
 #
@@ -521,7 +531,7 @@ table(
 #
 # $$
 # H(q) = - \sum_q p_q \log_2 p_q
-# $$
+# $$ (eq-10-entropy)
 #
 # bits a code on average {cite:p}`shannon1948mathematical`. Weights near zero
 # are frequent and outer levels rare, so $H$ is below $b$. Whatever a coder
@@ -530,12 +540,15 @@ table(
 #
 # ### By hand
 #
-# Eight codes of two bits, half of them zero. The four levels ask for one,
-# two, three and three bits.
+# Eight codes of two bits, half of them zero. By {eq}`eq-10-entropy` the four
+# levels ask for one, two, three and three bits.
 #
 # A level that makes up a share $p$ of all codes deserves $-\log_2 p$ bits: the
 # rarer, the longer. Huffman's code {cite:p}`huffman1952method` gives these
 # lengths exactly where the shares are powers of a half, as here.
+#
+# ```{index} entropy, Huffman code
+# ```
 
 # %%
 codes = np.array([0, 0, 0, 0, 1, 1, 2, 3], dtype=np.uint8)
@@ -749,7 +762,12 @@ found = detector.detect(exam.images)
 # *recall* the share of objects found. COCO {cite:p}`lin2014coco` averages the
 # best precision to come over 101 recalls, then over ten thresholds from half
 # to almost complete overlap, then over classes: AP. AP50 asks for half an
-# overlap only.
+# overlap only. With $p(r)$ the precision at recall $r$, each average is
+#
+# $$
+# \mathrm{AP} = \frac{1}{101} \sum_{k=0}^{100}
+# \max_{r \ge k/100} p(r) .
+# $$ (eq-10-average-precision)
 #
 # Two objects and three boxes, of which the second is wrong. Up to a recall of
 # a half the precision is one, beyond it is two thirds.
@@ -757,6 +775,9 @@ found = detector.detect(exam.images)
 # Why so roundabout a score? A detector may draw as many boxes as it likes, so
 # counting right ones is not enough, and a threshold on the score would be one
 # more thing to choose. Averaging over recalls looks at all thresholds at once.
+#
+# ```{index} average precision
+# ```
 
 # %%
 thing, one = np.array([[10.0, 10, 20, 20]]), np.zeros(1, dtype=np.int64)
@@ -770,7 +791,7 @@ second_image = Detections(thing, np.array([0.5]), one)
 
 # %% [markdown]
 # The recalls up to a half are one more than those beyond it, since zero is one
-# of them. Nothing more is in the formula.
+# of them. Nothing more is in {eq}`eq-10-average-precision`.
 
 # %%
 scored = ap.match(two, [first_image, second_image]).precision()
@@ -959,34 +980,54 @@ if len(comparison):
 # ## Exercises
 #
 # ```{exercise}
-# :label: ex-10-huffman
+# :label: ex-10-false-box
 #
-# (15 minutes) Huffman's code {cite:p}`huffman1952method` gives each level a
-# whole number of bits: merge the two rarest levels, which costs one bit for
-# each of their codes, and go on until one is left. How far above the entropy
-# is it, for the last layer of the first network in three bits and in two?
+# (5 minutes) Add a false box to the second image of the small case, once with
+# a lower score than all other boxes, once with a higher one. Put the two APs
+# (0 to 1) into `late` and `early`. Which one has changed, and why?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# `first_image` has a false box as well; the second image's scores and labels
+# need one entry more.
 # ```
 
 # %% [markdown]
-# ```{solution-start} ex-10-huffman
+# ```{solution-start} ex-10-false-box
 # :class: dropdown
 # ```
 #
-# Less than one bit. At few bits that can be much, as the most frequent level
-# cannot take less than a whole bit.
+# A false box with the lowest score comes after the last object was found, and
+# there is no recall left at which it could count. In front of all others it
+# lowers every precision. So a detector may draw as many doubtful boxes as it
+# likes, as long as it knows that they are doubtful; what AP punishes is false
+# confidence.
 
-# %%
-W = [p.detach() for p in cases[first].network.parameters() if p.ndim == 2][-1]
-for width in (3, 2):
-    uniform = fit_grid(W, alphabet("asymmetric", width), "tensor")
-    codes = cs.grid_codes(uniform.round(W), uniform)
-    left, total = [int(c) for c in np.bincount(codes) if c], 0
-    while len(left) > 1:
-        a, b, *more = sorted(left)
-        left, total = [a + b, *more], total + a + b
-    length, least = total / codes.size, cs.entropy(codes)
-    assert least <= length < least + 1
-    print(f"{width} bits: Huffman {length:.2f}, entropy {least:.2f}")
+# %% tags=["solution"]
+found_ap = []
+for score in (0.1, 0.95):
+    more = Detections(boxes, np.array([0.5, score]), np.repeat(one, 2))
+    found_ap.append(ap.match(two, [first_image, more]).precision()["AP"])
+late, early = found_ap
+Markdown(f"Without it {scored['AP']:.3f}, late {late:.3f}, early {early:.3f}.")
+
+# %% tags=["check"]
+hits = np.array([0, 1, 0, 1])  # in the order of their scores
+precise = np.cumsum(hits) / np.arange(1, 5)
+check_answer(
+    {
+        "when the last object is found, what may still follow?": lambda: (
+            np.isclose(late, scored["AP"])
+        ),
+        "in front of all others: of the boxes so far, which are right?": (
+            lambda: np.isclose(
+                early, (51 * precise[1:].max() + 50 * precise[3]) / 101
+            )
+        ),
+    }
+)
 
 # %% [markdown]
 # ```{solution-end}
@@ -996,7 +1037,17 @@ for width in (3, 2):
 # :label: ex-10-two-clusters
 #
 # (10 minutes) Find two clusters whose accuracy stays high however few the
-# bits are. Are they of any use?
+# bits are, also for `rough`, and put them into `lonely` (int64 `[classes]`,
+# zeros and ones). What is their accuracy above chance on validation images?
+# Put it into `corrected` (a float, one for perfect). Are they of any use?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Who always names the larger cluster should nearly always be right. Then mind
+# the answers that `rough` gives too often: `logits` are its answers on
+# validation images.
 # ```
 
 # %% [markdown]
@@ -1004,22 +1055,391 @@ for width in (3, 2):
 # :class: dropdown
 # ```
 #
-# One class against all others. Whoever always names the large cluster is
-# right for all classes but one. Above chance, a network in few bits can score
-# below zero: worse than knowing nothing.
+# One class against all others, namely the class that is named least. Whoever
+# always names the large cluster is right for all classes but one, and the
+# network hardly ever names the other. Above chance, a network in few bits can
+# score below zero: worse than knowing nothing.
 
-# %%
-lonely = (np.arange(classes) == 0).astype(np.int64)
-guesses = cst.answers(rough, splits_of)["test"]
-true_labels = splits_of.test.labels
-right = cc.coarse_answers(guesses, lonely) == lonely[true_labels]
-level = cc.chance_level(lonely, true_labels)
-assert right.mean() >= np.mean(guesses.argmax(axis=1) == true_labels)
+# %% tags=["solution"]
+held_labels = splits_of.validation.labels
+times_named = np.bincount(logits.argmax(axis=1), minlength=classes)
+lonely = (np.arange(classes) == times_named.argmin()).astype(np.int64)
+right = cc.coarse_answers(logits, lonely) == lonely[held_labels]
+level = cc.chance_level(lonely, held_labels)
+corrected = cc.above_chance(right.mean(), level)
+Markdown(f"Accuracy {right.mean():.1%}, above chance {corrected:.1%}.")
 
-# %%
+# %% tags=["check"]
+validated, replies = splits_of.validation.labels, logits.argmax(axis=1)
+check_answer(
+    {
+        "two clusters, a zero or a one for each class": lambda: (
+            lonely.shape == (classes,) and set(lonely) == {0, 1}
+        ),
+        "always naming the larger cluster should miss one class at most": (
+            lambda: min(np.bincount(lonely)) == 1
+        ),
+        "the accuracy is not high: which class does `rough` name least?": (
+            lambda: (
+                np.mean(lonely[replies] == lonely[validated])
+                >= cc.chance_level(lonely, validated) - 1 / classes
+            )
+        ),
+        "above chance: one, less mistakes by images of the smaller cluster": (
+            lambda: np.isclose(
+                corrected,
+                1
+                - np.sum(lonely[replies] != lonely[validated])
+                / min(np.bincount(lonely[validated])),
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-10-huffman
+#
+# (15 minutes) Huffman's code {cite:p}`huffman1952method` gives each level a
+# whole number of bits: merge the two rarest levels, which costs one bit for
+# each of their codes, and go on until one is left. Write it as
+# `huffman_bits(codes)`, mean bits a code (a float). How far is it above the
+# entropy, for the last layer of the first network in three bits and in two?
+# Put that (bits a code) into a dict `excess`, by bits.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Only counts matter, and only those that are not zero. For the layer,
+# `fit_grid` with one scale a tensor and `cs.grid_codes` give the codes.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-10-huffman
+# :class: dropdown
+# ```
+#
+# Less than one bit. At few bits that can be much, as the most frequent level
+# cannot take less than a whole bit. An arithmetic coder has no such limit.
+
+
+# %% tags=["solution"]
+def huffman_bits(codes):
+    """Mean bits a code by Huffman's code, a float."""
+    left, total = [int(c) for c in np.bincount(codes) if c], 0
+    while len(left) > 1:
+        a, b, *others_left = sorted(left)
+        left, total = [a + b, *others_left], total + a + b
+    return total / len(codes)
+
+
+W = [p.detach() for p in cases[first].network.parameters() if p.ndim == 2][-1]
+excess = {}
+for width in (3, 2):
+    uniform = fit_grid(W, alphabet("asymmetric", width), "tensor")
+    in_levels = cs.grid_codes(uniform.round(W), uniform)
+    excess[width] = huffman_bits(in_levels) - cs.entropy(in_levels)
+Markdown("; ".join(f"{b} bits: {e:.2f} above" for b, e in excess.items()))
+
+# %% tags=["check"]
+sevens = np.repeat(np.arange(4), [7, 1, 1, 1])
+check_answer(
+    {
+        "powers of a half: Huffman's code is the entropy": lambda: np.isclose(
+            huffman_bits(codes), cs.entropy(codes)
+        ),
+        "levels of seven, one, one and one codes: lengths 1, 2, 3, 3": (
+            lambda: np.isclose(huffman_bits(sevens), (7 + 2 + 3 + 3) / 10)
+        ),
+        "levels that never occur need no code": lambda: np.isclose(
+            huffman_bits(2 * sevens), huffman_bits(sevens)
+        ),
+        "it is never below the entropy, and less than a bit above": lambda: (
+            set(excess) == {2, 3}
+            and all(-1e-9 <= e < 1 for e in excess.values())
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-10-gaussian
+#
+# (15 minutes) What does one bit more in the grid cost in the coded file? Take
+# the Gaussian weights `drawn_weights` (variance one), round them to multiples
+# of a step, and put the entropy of the codes (bits a code) into a dict
+# `measured`, by step, for the steps a half, a quarter and an eighth. Write
+# the formula for small steps as `gaussian_entropy(step)`: the entropy of the
+# density, less the logarithm of the step.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# A Gaussian of variance one has the differential entropy
+# $\frac12 \log_2 (2 \pi e)$. `cs.entropy` takes whole numbers from zero on.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-10-gaussian
+# :class: dropdown
+# ```
+#
+# For small steps the probability of a level is the density times the step,
+# and the logarithm of a product is a sum. Half the step is one bit more in
+# the file: a whole one. What coding saves, in bits a weight, is therefore the
+# same at all widths of a uniform grid, and its *share* grows as bits get
+# fewer. It depends on how far out the largest weight is, and on nothing else.
+
+
+# %% tags=["solution"]
+def gaussian_entropy(step):
+    """Entropy in bits of a Gaussian of variance one, rounded to a step."""
+    return np.log2(2 * np.pi * np.e) / 2 - np.log2(step)
+
+
+measured = {}
+for step in (0.5, 0.25, 0.125):
+    multiples = np.round(drawn_weights / step).astype(int)
+    measured[step] = cs.entropy(multiples - multiples.min())
+compared = pd.DataFrame({"measured": measured})
+compared["formula"] = [gaussian_entropy(step) for step in measured]
+table(compared.rename_axis("step"), "Entropy of rounded weights (bits).", 3)
+
+# %% tags=["check"]
+check_answer(
+    {
+        "half the step, one bit more": lambda: np.isclose(
+            gaussian_entropy(0.1) - gaussian_entropy(0.2), 1
+        ),
+        "the chapter's six-bit codes have steps of a seventh": lambda: (
+            np.isclose(gaussian_entropy(1 / 7), in_bits["entropy"], atol=0.05)
+        ),
+        "three steps, each near the formula": lambda: (
+            set(measured) == {0.5, 0.25, 0.125}
+            and all(
+                abs(h - gaussian_entropy(step)) < 0.05
+                for step, h in measured.items()
+            )
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-10-control
+#
+# (20 minutes) The chapter draws random clusters. Their mean can be had
+# without drawing. Write `expected(accuracy, sizes)`: the mean accuracy (0 to
+# 1) on clusters with these numbers of classes (a list), when classes are put
+# into them at random, for a network with that accuracy on classes. Put the
+# value for the sizes of `by_bits` and the validation answers of `rough` into
+# `at_random`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# A wrong answer is a pair of different classes. What is the chance that both
+# are drawn into the same cluster?
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-10-control
+# :class: dropdown
+# ```
+#
+# Right answers stay right. A wrong one is forgiven if its two classes meet in
+# a cluster, and every two classes meet equally often. It does not matter
+# which mistakes the network makes, only how many. One large cluster forgives
+# far more than many small ones with as many classes on average, for sizes
+# enter by their squares.
+
+
+# %% tags=["solution"]
+def expected(accuracy, sizes):
+    """Mean accuracy on random clusters of these sizes (0 to 1)."""
+    s = np.asarray(sizes)
+    meet = np.sum(s * (s - 1)) / (s.sum() * (s.sum() - 1))
+    return accuracy + (1 - accuracy) * meet
+
+
+on_classes = np.mean(logits.argmax(axis=1) == splits_of.validation.labels)
+at_random = expected(on_classes, np.bincount(by_bits))
+same_size = expected(on_classes, [classes / count] * count)
 Markdown(
-    f"Accuracy {100 * right.mean():.1f} %, and above chance "
-    f"{100 * cc.above_chance(right.mean(), level):.1f} %."
+    f"Accuracy {on_classes:.1%}, on random clusters of the sizes by "
+    f"confusion {at_random:.1%}, of equal sizes {same_size:.1%}."
+)
+
+# %% tags=["check"]
+held, said = splits_of.validation.labels, logits.argmax(axis=1)
+mixed = np.array([cc.shuffled(by_bits, s) for s in range(300)])
+by_draw = (mixed[:, said] == mixed[:, held]).mean(axis=1)
+check_answer(
+    {
+        "each class by itself: nothing is forgiven": lambda: np.isclose(
+            expected(0.3, [1] * 7), 0.3
+        ),
+        "one cluster of everything is always right": lambda: np.isclose(
+            expected(0.3, [7]), 1
+        ),
+        "of four classes in two pairs each meets one of three others": (
+            lambda: np.isclose(expected(0.1, [2, 2]), 0.1 + 0.9 / 3)
+        ),
+        "the mean over many random clusters is another": lambda: (
+            abs(at_random - by_draw.mean())
+            <= 5 * by_draw.std() / np.sqrt(len(by_draw)) + 1e-9
+        ),
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise}
+# :label: ex-10-unbiased
+#
+# (60 minutes, a small project) A bright column in the figure of confusions is
+# an answer that is given too often, and average linkage gathers classes
+# around it. Write `unbiased_distance(P)` `[C, C]`, symmetric, zero on the
+# diagonal and positive elsewhere, which compares each share with how often
+# that answer is given at all. Make a way to cluster of it,
+# `own_partition(evidence, count)`, registered as `"mine"`. How much better is
+# it than random clusters of its own sizes, on the mean of a thousand draws or
+# by the formula of the exercise before, and does it lead by more than the
+# chapter's `by_bits`? Put both leads in accuracy on test images (points) into
+# a dict `leads`, with the keys `"confusion"` and `"mine"`, for `count`
+# clusters of the answers of `rough`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+#
+# Where the answer has nothing to do with the class, every share should be
+# one, after what you divide by. `cc.register_class_partition`
+# registers, `cc.Evidence` holds what a partition may look at, and
+# `cc.shuffled` draws the control; `guessed` are the answers on test images.
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-10-unbiased
+# :class: dropdown
+# ```
+#
+# The quotient says how much more often an answer is given to a class than to
+# any. A bias is divided out, and the large cluster around it falls apart, so
+# chance falls, and accuracy with it. The price is noise: an answer that is
+# given a few times in all has shares that are mostly accident. The lead over
+# random clusters of the same sizes is what remains comparable. Decide on the
+# distance before you look at it: it is measured on test images.
+
+
+# %% tags=["solution"]
+def unbiased_distance(P):
+    """Distances [C, C] by how much more often than usual."""
+    usual = P.mean(axis=0)
+    times = P / np.where(usual > 0, usual, 1)
+    far = 1 / (1 + (times + times.T) / 2)
+    np.fill_diagonal(far, 0)
+    return far
+
+
+@cc.register_class_partition("mine", replace=True)
+def own_partition(evidence, count):
+    """Clusters int64 [C]."""
+    own = evidence.quantized
+    given_answers = np.eye(own.shape[1])[own.argmax(axis=1)]
+    shares = confusion_probabilities(
+        given_answers, evidence.labels, own.shape[1]
+    )
+    return cc.cut(unbiased_distance(shares), count)
+
+
+# %% tags=["solution"]
+def lead(clusters):
+    """Accuracy on test images above random clusters (points)."""
+    true = tested_on.labels
+    control = expected(np.mean(guessed == true), np.bincount(clusters))
+    return 100 * (np.mean(clusters[guessed] == clusters[true]) - control)
+
+
+seen = cc.Evidence(
+    logits,
+    inputs[first][0]["original"]["validation"],
+    splits_of.validation.labels,
+    splits_of.test.superclass_of,
+    inputs[first][0]["distances"],
+)
+own_clusters = own_partition(seen, count)
+leads = {"confusion": lead(by_bits), "mine": lead(own_clusters)}
+pd.DataFrame(
+    {
+        "lead (points)": leads,
+        "largest cluster": {
+            "confusion": np.bincount(by_bits).max(),
+            "mine": np.bincount(own_clusters).max(),
+        },
+    }
+)
+
+# %% tags=["check"]
+biased = np.tile([[0.7, 0.2, 0.1]], (3, 1))
+two_kinds = np.array([[0.5, 0.3, 0.2], [0.3, 0.5, 0.2], [0.1, 0.1, 0.8]])
+check_answer(
+    {
+        "distances of `P`: symmetric, zero on the diagonal, else above": (
+            lambda: (
+                np.allclose(unbiased_distance(P), unbiased_distance(P).T)
+                and (unbiased_distance(P) > -np.eye(classes)).all()
+                and not np.diag(unbiased_distance(P)).any()
+            )
+        ),
+        "answers that do not depend on the class: all pairs alike": lambda: (
+            np.ptp(unbiased_distance(biased)[np.triu_indices(3, 1)]) < 1e-9
+        ),
+        "classes that are taken for each other are nearest": lambda: (
+            unbiased_distance(two_kinds)[0, 1]
+            < unbiased_distance(two_kinds)[:2, 2].min()
+        ),
+    }
+)
+
+# %% tags=["check"]
+true_now, labels_now = tested_on.labels, splits_of.validation.labels
+rest = splits_of.test.superclass_of, inputs[first][0]["distances"]
+shown_to = cc.Evidence(logits, logits, labels_now, *rest)
+orders = np.array([cc.shuffled(np.arange(classes), s) for s in range(200)])
+check_answer(
+    {
+        "`count` clusters, numbered from zero": lambda: (
+            cc.find_partition("mine") is own_partition
+            and set(own_partition(shown_to, count)) == set(range(count))
+        ),
+        "a lead is accuracy above the mean of random clusters, in points": (
+            lambda: all(
+                abs(leads[k] - 100 * (np.mean(c[guessed] == c[true_now]) - m))
+                <= 800 * spread / np.sqrt(len(orders)) + 1e-6
+                for k, c in (
+                    ("confusion", by_bits),
+                    ("mine", own_partition(shown_to, count)),
+                )
+                for h in [(c[orders][:, guessed] == c[orders][:, true_now])]
+                for m, spread in [(h.mean(), h.mean(axis=1).std())]
+            )
+        ),
+    }
 )
 
 # %% [markdown]

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from lq_utils.paths import ROOT, data_dir
 
-SOURCES = ("_config.yml", "_toc.yml", "_ext", "book", "lq_utils", "notebooks")
+SOURCES = (
+    *("_config.yml", "_toc.yml", "_ext", "genindex.md"),
+    *("book", "lq_utils", "notebooks"),
+)
 COMMITTED_DATA = ("published", "results", "weights")
 GENERATED = ("chapters", "status.md", "__pycache__", ".ipynb_checkpoints")
 

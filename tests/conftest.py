@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 # Before numpy or torch is imported: one thread each. A second one gains
 # little on small inputs and loses much when the machine is busy.
@@ -23,27 +24,16 @@ os.environ["LQ_RESULTS_DIR"] = str(_SCRATCH / "results")
 
 import pytest
 
+from lq_utils.book_print import Browser, find_browser
 from lq_utils.paths import data_dir
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 CIFAR_FOLDERS = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-class Browser(NamedTuple):
-    """Paths of a Chromium-like browser and of its driver."""
-
-    binary: str
-    driver: str
-
-
-def find_browser() -> Browser | None:
-    """The first browser on PATH, if its driver is there too."""
-    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    return Browser(binary, driver) if binary and driver else None
 
 
 def _real_data(name: str) -> Path:
@@ -81,6 +71,30 @@ def chromium() -> Browser:
             pytest.fail(message)
         pytest.skip(message)
     return browser
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """Address at which the built book is served."""
+    # Imported late: few tests need a browser or the book.
+    from book_build import built_book
+    from browser_pages import served
+
+    built = built_book()
+    assert built.code == 0, built.output
+    with served(built.html) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def driver(
+    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chrome]:
+    """A browser that reaches this machine only."""
+    from browser_pages import started
+
+    with started(chromium, tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 def pytest_report_header() -> list[str]:

@@ -267,6 +267,25 @@ def test_local_resources_are_there(html: list[Page]) -> None:
                 assert target.is_file(), f"{page.path.name}: {address}"
 
 
+HEAVIEST = 2_000_000  # bytes of a page and of our files that it loads
+# The theme, its fonts and MathJax are fetched once for all pages.
+OURS = ("custom.css", "interactive.", "logo.png", "favicon.png")
+
+
+def _is_ours(address: str) -> bool:
+    path = urlsplit(address).path
+    return any(f"_static/{name}" in path for name in OURS)
+
+
+def test_no_page_is_heavy(html: list[Page]) -> None:
+    for page in html:
+        weight = page.path.stat().st_size
+        for address in {a for a in _resources(page) if _is_ours(a)}:
+            path = unquote(urlsplit(address).path)
+            weight += (page.path.parent / path).stat().st_size
+        assert weight <= HEAVIEST, f"{page.path.name}: {weight:,} bytes"
+
+
 def test_internal_links_lead_somewhere(html: list[Page]) -> None:
     broken = []
     for page in html:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 from book_build import built_book
-from conftest import Browser
+from browser_pages import DESKTOP, PHONE, open_page, set_mode
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
@@ -30,27 +22,8 @@ pytestmark = [
     pytest.mark.timeout(1200),
 ]
 NAMES = contents(ROOT / "_toc.yml")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Any other host is unreachable, as on a train.
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
-DESKTOP, PHONE = 1280, 390
 # An image's own source is at times data:, the browser's are chrome:.
 LOCAL = ("data:", "blob:", "chrome", "about:")
-MATHJAX = """
-const done = arguments[0];
-const ready = window.MathJax ? MathJax.startup.promise : Promise.resolve();
-ready.then(() => done(true));
-"""
 VISIBLE = """
 return [...document.querySelectorAll('figure.lq-figure')].map(figure => ({
   shown: [...figure.querySelectorAll('img')]
@@ -82,72 +55,6 @@ return [...document.querySelectorAll(arguments[0])].map(node => {
 """
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A server that does not report each request."""
-
-    def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    """Address at which the built book is served."""
-    built = built_book()
-    assert built.code == 0, built.output
-    handler = functools.partial(Quiet, directory=str(built.html))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def driver(
-    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[webdriver.Chrome]:
-    """A browser that reaches this machine only."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium.binary
-    profile: Path = tmp_path_factory.mktemp("browser")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    logs = {"browser": "ALL", "performance": "ALL"}
-    options.set_capability("goog:loggingPrefs", logs)
-    service = Service(chromium.driver, env=dict(os.environ))
-    browser = webdriver.Chrome(options=options, service=service)
-    browser.set_page_load_timeout(120)
-    browser.set_script_timeout(120)
-    yield browser
-    browser.quit()
-
-
-def _open(
-    driver: webdriver.Chrome, address: str, width: int = DESKTOP
-) -> None:
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {
-            "width": width,
-            "height": 900,
-            "deviceScaleFactor": 1,
-            "mobile": False,
-        },
-    )
-    for kind in ("browser", "performance"):
-        driver.get_log(kind)
-    driver.get(address)
-    driver.execute_async_script(MATHJAX)
-
-
-def _set_mode(driver: webdriver.Chrome, mode: str) -> None:
-    script = f"localStorage.setItem('mode', '{mode}');"
-    driver.execute_script(f"{script}localStorage.setItem('theme', '{mode}')")
-    driver.refresh()
-    driver.execute_async_script(MATHJAX)
-    shown = driver.execute_script("return document.documentElement.dataset")
-    assert shown["theme"] == mode
-
-
 def _requests(driver: webdriver.Chrome) -> list[str]:
     messages = [
         json.loads(entry["message"])["message"]
@@ -164,7 +71,7 @@ def _requests(driver: webdriver.Chrome) -> list[str]:
 def test_page_works_offline(
     driver: webdriver.Chrome, base: str, name: str
 ) -> None:
-    _open(driver, f"{base}{name}.html")
+    open_page(driver, f"{base}{name}.html")
     formulas = driver.find_elements(By.CSS_SELECTOR, "span.math, div.math")
     drawn = driver.find_elements(By.TAG_NAME, "mjx-container")
     assert len(drawn) == len(formulas)
@@ -187,7 +94,7 @@ def test_no_page_scrolls_sideways(
 ) -> None:
     too_wide = []
     for name in NAMES:
-        _open(driver, f"{base}{name}.html", width)
+        open_page(driver, f"{base}{name}.html", width)
         page, window = driver.execute_script(
             "const e = document.documentElement;"
             "return [e.scrollWidth, e.clientWidth]"
@@ -202,8 +109,8 @@ def test_figures_and_text_are_legible(
     driver: webdriver.Chrome, base: str, mode: str
 ) -> None:
     for name in chapters():
-        _open(driver, f"{base}book/chapters/{name}.html")
-        _set_mode(driver, mode)
+        open_page(driver, f"{base}book/chapters/{name}.html")
+        set_mode(driver, mode)
         figures = driver.execute_script(VISIBLE)
         assert figures
         for figure in figures:
@@ -223,7 +130,7 @@ def test_figures_and_text_are_legible(
 def test_code_of_79_columns_fits_a_desktop(
     driver: webdriver.Chrome, base: str
 ) -> None:
-    _open(driver, f"{base}book/chapters/{chapters()[0]}.html")
+    open_page(driver, f"{base}book/chapters/{chapters()[0]}.html")
     columns = driver.execute_script(
         "const pre = document.querySelector('div.cell_input pre');"
         "const mark = document.createElement('span');"
@@ -243,7 +150,7 @@ def test_search_finds_the_chapter(
 ) -> None:
     folder = built_book().html.resolve().as_uri() + "/"
     start = base if scheme == "http" else folder
-    _open(driver, f"{start}search.html?q=distance")
+    open_page(driver, f"{start}search.html?q=distance")
     links = WebDriverWait(driver, 60).until(
         lambda d: d.find_elements(By.CSS_SELECTOR, "#search-results li a")
     )

@@ -81,7 +81,7 @@ def test_nothing_that_could_run_hidden_code_is_used() -> None:
 def test_the_loader_of_parameters_is_a_safe_one() -> None:
     import yaml
 
-    from lq_utils.parameters import _NoDates
+    from lq_utils.text_files import _NoDates
 
     assert issubclass(_NoDates, yaml.SafeLoader)
 

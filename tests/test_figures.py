@@ -121,6 +121,27 @@ def test_variants_differ_in_ink_only(
         assert (abs(image[..., :3] - blue).max(axis=-1) <= 1).sum() > 100
 
 
+def test_heavy_pictures_are_made_light_and_look_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures.use_style()
+    fig, axes = plt.subplots(figsize=(5, 5))
+    x, y = np.random.default_rng(0).normal(size=(2, 3000))
+    axes.scatter(x, y, c=x, s=8, alpha=0.6)
+    light = figures._png(fig)
+    monkeypatch.setattr(figures, "_HEAVY", 10**9)
+    full = figures._png(fig)
+    assert len(full) > 100_000 and len(light) < 0.5 * len(full)
+    seen = []
+    for png in (light, full):
+        picture = Image.open(io.BytesIO(png)).convert("RGBA")
+        page = Image.new("RGBA", picture.size, "white")
+        page.alpha_composite(picture)
+        seen.append(np.asarray(page, dtype=float))
+    assert seen[0].shape == seen[1].shape
+    assert np.abs(seen[0] - seen[1]).mean() < 2  # of 255
+
+
 def test_text_outside_the_figure_is_not_cut_off(
     shown: list[dict[str, str]], run: results.Run
 ) -> None:
@@ -162,6 +183,16 @@ def test_show_refuses(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         figures.show(_figure(), caption, alt, name)
+
+
+def test_a_caption_may_begin_with_a_number(
+    shown: list[dict[str, str]], run: results.Run
+) -> None:
+    for caption in ("3 bits, then 4.", "8."):
+        figures.table(pd.DataFrame({"a": [1]}), caption)
+    names = [bundle["text/html"].split('id="')[1] for bundle in shown]
+    assert names[0].startswith('table-bits-then-4"')
+    assert names[1].startswith('table-table"')
 
 
 def test_numbers_stay_when_a_cell_runs_again(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Browser
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from test_browser import FLAGS
 from test_interactive import page_of, some_points, some_steps
 
 from lq_utils.interactive import STATIC
@@ -36,23 +31,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "utf-8",
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def driver(
-    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium.binary
-    profile = tmp_path_factory.mktemp("browser")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(chromium.driver, env=dict(os.environ))
-    browser = webdriver.Chrome(options=options, service=service)
-    browser.set_page_load_timeout(120)
-    yield browser
-    browser.quit()
 
 
 def test_slider_and_lists_work_by_keyboard(

@@ -35,12 +35,8 @@ from lq_utils.registry import UnknownName
 from lq_utils.rows import COLUMNS
 from lq_utils.scales import fit_grid
 from lq_utils.solvers import SolverError, gpfq
-from lq_utils.study import (
-    find_network,
-    own_cells,
-    plan_coverage,
-    shared_cells,
-)
+from lq_utils.study import own_cells, shared_cells
+from lq_utils.study_networks import find_network, plan_coverage
 from lq_utils.sweeps import sweep
 from lq_utils.weights import WeightsError, save_weights
 from lq_utils.zero_dead import gpfq_zero_dead

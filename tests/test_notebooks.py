@@ -139,7 +139,7 @@ def test_missing_and_stray_notebooks(folder: Path) -> None:
     (folder / "90_passing.ipynb").rename(folder / "89_other.ipynb")
     missing, stray = notebooks.check()
     assert "90_passing.ipynb is missing" in missing
-    assert "89_other.ipynb has no 89_other.py" in stray
+    assert "89_other.ipynb has no source" in stray
 
 
 LONG = "x = [\n" + "    1,\n" * 24 + "]"

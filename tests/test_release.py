@@ -129,6 +129,24 @@ def test_a_missing_part_is_an_error(root: Path, missing: str) -> None:
         make_release(root, root / "release", pdf=False)
 
 
+def test_index_entries_of_two_pages_do_not_meet(root: Path) -> None:
+    html = root / "_build" / "html"
+    for name in NAMES[:2]:
+        path = html / f"{name}.html"
+        place = '<span id="index-0"></span></article>'
+        path.write_text(
+            path.read_text("utf-8").replace("</article>", place), "utf-8"
+        )
+    index = [f'<a href="book/page{k}.html#index-0">{k}</a>' for k in (0, 1)]
+    text = f'<article class="bd-article">{"".join(index)}</article>'
+    (html / "genindex.html").write_text(text, "utf-8")
+    text = joined(html, [*NAMES, "genindex"])
+    for k in (0, 1):
+        place = f"page-book-page{k}-index-0"
+        assert text.count(f'id="{place}"') == 1
+        assert f'<a href="#{place}">{k}</a>' in text
+
+
 def test_pages_are_joined_in_order_with_addresses_that_hold(
     root: Path,
 ) -> None:

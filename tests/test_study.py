@@ -17,12 +17,14 @@ from lq_utils.authors_study import (
 )
 from lq_utils.images import Provenance
 from lq_utils.published import published_value
+from lq_utils.registry import UnknownName
 from lq_utils.relations import regression
 from lq_utils.results import Run
 from lq_utils.stats import wilson
 from lq_utils.study import (
     accuracy_interval,
     add_drop,
+    images_by_calibration,
     interval_text,
     record_summary,
     relation,
@@ -202,3 +204,12 @@ def test_curves_show_what_they_were_given():
     fig = sf.knob_figure(table, "name", "bits", "scalar", 1.16)
     assert list(fig.axes[0].lines[0].get_ydata()) == pytest.approx([50, 90])
     assert fig.axes[0].lines[-1].get_xdata()[0] == 1.16
+
+
+def test_calibrations_are_known_and_some() -> None:
+    found = images_by_calibration(["another", "many"], 64, 256)
+    assert found == {"another": 64, "many": 256}
+    with pytest.raises(UnknownName, match="did you mean 'noise'"):
+        images_by_calibration(["nose"], 64, 256)
+    with pytest.raises(UnknownName, match="give one or more of all, "):
+        images_by_calibration([], 64, 256)
