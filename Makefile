@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 PROFILE ?= quick
 PORT ?= 8000
+WORKERS ?= 2
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
@@ -43,7 +44,7 @@ book: $(STAMP)  ## run the chapters that changed, render the book
 
 test: $(STAMP)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-		$(PY) -m pytest
+		$(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 data: $(STAMP)  ## download CIFAR-10 and CIFAR-100
 	@$(PY) -m lq_utils data

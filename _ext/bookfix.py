@@ -59,6 +59,7 @@ def clean_page(
     for key in ("script_files", "css_files"):
         seen: set[str] = set()
         context[key] = [f for f in context[key] if is_needed(f, seen)]
+    context["body"] = with_plain_entries(context.get("body", ""))
     buttons = context.get("header_buttons")
     if buttons is None:
         return
@@ -70,6 +71,15 @@ def clean_page(
             buttons.insert(0, launch_group(app.config, name))
     if url:
         buttons.append(repository_button(url))
+
+
+def with_plain_entries(body: str) -> str:
+    """The page with the entries of a bibliography as a list's items.
+
+    Docutils gives them a role of their own, which the current standard
+    has withdrawn: readers aloud would find a list without items.
+    """
+    return body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def replace_downloads(

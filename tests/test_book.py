@@ -36,7 +36,12 @@ from lq_utils.rows import load_rows
 sys.path.insert(0, str(ROOT / "_ext"))
 import bookfix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(2400),
+    # One process builds the book and looks at it.
+    pytest.mark.xdist_group("book"),
+]
 Attributes = dict[str, str]
 LOADING_LINKS = {
     *("stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch"),
@@ -489,3 +494,9 @@ def test_scripts_are_kept_once_and_local() -> None:
     seen: set[str] = set()
     kept = [s for s in scripts if bookfix.is_needed(s, seen)]
     assert [scripts.index(s) for s in kept] == [0, 1, 7]
+
+
+def test_entries_of_a_bibliography_are_items_of_its_list() -> None:
+    entry = '<div role="list"><div class="citation" role="doc-biblioentry">'
+    fixed = bookfix.with_plain_entries(entry)
+    assert fixed == '<div role="list"><div class="citation" role="listitem">'
