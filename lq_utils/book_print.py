@@ -11,8 +11,8 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -23,13 +23,15 @@ from lq_utils.paths import atomic_write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVER = "chromedriver"
-FLAGS = (
+HEADLESS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",
+)
+FLAGS = (
     "--allow-file-access-from-files",
     # Any other host is unreachable: the file holds what the book has.
     "--host-resolver-rules=MAP * ~NOTFOUND",
@@ -168,13 +170,17 @@ def find_browser() -> Browser | None:
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
-    found = find_browser()
-    if found is None:
-        raise ReleaseError(
-            "no Chromium with chromedriver was found to print the book: "
-            "install them, or leave the PDF out with --no-pdf"
-        )
+def started(
+    found: Browser, flags: Sequence[str], logs: Mapping[str, str]
+) -> Iterator[Any]:
+    """A driven browser with an empty profile, closed in the end.
+
+    ``flags`` are added to those of every headless browser, ``logs`` maps
+    a kind of log to its level. Yields selenium's driver.
+
+    Raises ReleaseError without selenium. Introduced on the page
+    "Re-run it".
+    """
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
@@ -186,8 +192,9 @@ def _browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = found.binary
+    options.set_capability("goog:loggingPrefs", dict(logs))
     with TemporaryDirectory() as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*HEADLESS, *flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         service = Service(found.driver, env=dict(os.environ))
         driver = webdriver.Chrome(options=options, service=service)
@@ -199,6 +206,16 @@ def _browser() -> Iterator[Any]:
             yield driver
         finally:
             driver.quit()
+
+
+def _browser() -> AbstractContextManager[Any]:
+    found = find_browser()
+    if found is None:
+        raise ReleaseError(
+            "no Chromium with chromedriver was found to print the book: "
+            "install them, or leave the PDF out with --no-pdf"
+        )
+    return started(found, FLAGS, {})
 
 
 def print_pdf(text: str, path: Path) -> None:

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
-from lq_utils.book_print import Browser
+from lq_utils.book_print import Browser, started
 
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
     "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     # Any other host is unreachable, as on a train.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 DESKTOP, PHONE = 1280, 390
-WAIT = 600  # seconds for one answer of a busy machine
 MATHJAX = """
 const done = arguments[0];
 const ready = window.MathJax ? MathJax.startup.promise : Promise.resolve();
@@ -55,23 +46,9 @@ def served(folder: Path) -> Iterator[str]:
     server.shutdown()
 
 
-@contextmanager
-def started(found: Browser, profile: Path) -> Iterator[webdriver.Chrome]:
+def opened(found: Browser) -> AbstractContextManager[webdriver.Chrome]:
     """A browser with an empty profile, and logs of all that it does."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = found.binary
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    logs = {"browser": "ALL", "performance": "ALL"}
-    options.set_capability("goog:loggingPrefs", logs)
-    service = Service(found.driver, env=dict(os.environ))
-    driver = webdriver.Chrome(options=options, service=service)
-    executor: Any = driver.command_executor
-    executor.client_config.timeout = WAIT
-    driver.set_page_load_timeout(WAIT)
-    driver.set_script_timeout(WAIT)
-    yield driver
-    driver.quit()
+    return started(found, FLAGS, {"browser": "ALL", "performance": "ALL"})
 
 
 def open_page(

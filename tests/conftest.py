@@ -87,13 +87,11 @@ def base() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def driver(
-    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Chrome]:
+def driver(chromium: Browser) -> Iterator[Chrome]:
     """A browser that reaches this machine only."""
-    from browser_pages import started
+    from browser_pages import opened
 
-    with started(chromium, tmp_path_factory.mktemp("browser")) as browser:
+    with opened(chromium) as browser:
         yield browser
 
 
