@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lq_utils.method_tables import accuracy_interval
+from lq_utils.method_tables import accuracy_interval, hits_by_draw
 from lq_utils.results import Run
+from lq_utils.stats import Interval, StatsError, bootstrap
 
 Claim = tuple[str, str, str]  # claim, evidence, verdict
 SMALL_DROP = 1.0  # points
@@ -87,6 +89,55 @@ def record_gaps(run: Run, by_rule: pd.DataFrame) -> dict[str, float]:
                 "accuracy_gap", gaps[choice], choice=choice, solvers=kind
             )
     return gaps
+
+
+def gap_difference(run: Run, rows: pd.DataFrame) -> Interval:
+    """How much more a rule moves accuracy than a solver, in points.
+
+    ``rows`` are those of a sweep over ``compare_cell`` by one protocol;
+    RTN, which has no feedback, is left out. Value: the gap of rules less
+    that of solvers, as ``record_gaps`` has them; interval: bootstrap over
+    test images, which all networks share. Recorded too.
+
+    Raises StatsError where a solver lacks a rule. Introduced in chapter 8.
+    """
+    feeding = rows[rows["method"] != "RTN"]
+    groups = feeding.groupby(["method", "scale"])
+    right = {place: 100 * hits_by_draw(own).mean(0) for place, own in groups}
+    solvers, rules = (list(dict.fromkeys(axis)) for axis in zip(*right))
+    if len(right) != len(solvers) * len(rules):
+        raise StatsError("every solver must have been run with every rule")
+
+    def gap(*answers: np.ndarray, axis: int = -1) -> Any:
+        scored = np.array([np.mean(a, axis=axis) for a in answers])
+        square = scored.reshape(len(solvers), len(rules), *scored.shape[1:])
+        return np.asarray(
+            np.ptp(square, axis=1).mean(0) - np.ptp(square, axis=0).mean(0)
+        )
+
+    found = bootstrap(gap, *right.values())
+    run.record("accuracy_gap_difference", found.value, n=found.n, ci=found.ci)
+    return found
+
+
+def told_gaps(gaps: dict[str, float], more: Interval) -> str:
+    """A sentence on ``record_gaps`` and :func:`gap_difference`.
+
+    Introduced in chapter 8.
+    """
+    text = (
+        "Among solvers with feedback the rule moves accuracy by "
+        f"{gaps['rule']:.1f} points on average, the solver by "
+        f"{gaps['solver']:.1f}"
+    )
+    if more.ci is None:
+        return f"{text}; {more.n} images cannot tell which matters more."
+    low, high = more.ci
+    text += f", a difference of {more.value:+.1f} [{low:+.1f}, {high:+.1f}]: "
+    if low <= 0 <= high:
+        return f"{text}these images cannot tell which matters more."
+    word = "more" if low > 0 else "less"
+    return f"{text}the scale rule matters {word} than the solver here."
 
 
 def time_claims(seconds: pd.Series, steps: int) -> list[Claim]:

@@ -58,8 +58,12 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _right(own: pd.DataFrame) -> np.ndarray:
-    """Float ``[draws, n]``: 1 where an image was right; by draw."""
+def hits_by_draw(own: pd.DataFrame) -> np.ndarray:
+    """Float64 ``[draws, n]``: 1 where an image was right; by draw.
+
+    ``own`` are the rows of one method and setting. Introduced in
+    chapter 8.
+    """
     ordered = own.sort_values("draw")
     return np.array(
         [unpack_hits(h, n) for h, n in zip(ordered["hits"], ordered["n"])],
@@ -83,7 +87,7 @@ def differences(rows: pd.DataFrame, of: str = "method") -> pd.DataFrame:
     found = []
     for names, setting in rows.groupby(keys, sort=False):
         right = {
-            str(value): _right(own)
+            str(value): hits_by_draw(own)
             for value, own in setting.groupby(of, sort=False)
         }
         for first, second in combinations(right, 2):
@@ -120,7 +124,7 @@ def drops(rows: pd.DataFrame, original: str) -> pd.DataFrame:
     keys = ["method", *SETTING]
     found = []
     for names, own in rows.groupby(keys, sort=False):
-        right = _right(own).mean(axis=0)
+        right = hits_by_draw(own).mean(axis=0)
         lost = paired(unpack_hits(original, len(right)), right)
         ends = (100 * lost.difference, 100 * lost.low, 100 * lost.high)
         found.append([*names, *ends])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from lq_utils.layer_study import one_layer
 from lq_utils.models import MODELS, build_model, register_model
 from lq_utils.peak_memory import PeakMemoryError, peak_memory
 from lq_utils.results import Run
+from lq_utils.stats import StatsError
 from lq_utils.sweeps import sweep
 
 CLASSES = 5
@@ -449,6 +451,42 @@ def test_gaps_of_rules_and_of_solvers() -> None:
     assert gaps == pytest.approx({"rule": 3, "solver": 2})
     found = run.rows[run.rows["metric"] == "accuracy_gap"]["value"]
     assert found.tolist() == pytest.approx([26 / 3, (33 + 15) / 2, 3, 2])
+
+
+def rows_of_rules(solver_counts: bool) -> pd.DataFrame:
+    """Forty images; one rule, or one solver, gets thirty more right."""
+    lines = []
+    for solver in ("RTN", "GPFQ", "GPTQ"):
+        for scale in ("max", "mse"):
+            best = solver == "GPTQ" if solver_counts else scale == "mse"
+            right = np.arange(40) < (35 if best else 5)
+            line = {"method": solver, "scale": scale, "draw": 0, "n": 40}
+            lines.append(line | {"hits": mc.pack_hits(right)})
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(("counts", "word"), [(False, "more"), (True, "less")])
+def test_which_gap_is_larger_is_said_with_an_interval(
+    counts: bool, word: str
+) -> None:
+    run = made_run()
+    more = method_report.gap_difference(run, rows_of_rules(counts))
+    assert more.value == pytest.approx(-75 if counts else 75)
+    assert more.ci is not None and more.low < more.value < more.high
+    assert np.sign(more.low) == np.sign(more.high)
+    assert run.rows["metric"].tolist() == ["accuracy_gap_difference"]
+    told = method_report.told_gaps({"rule": 75.0, "solver": 0.0}, more)
+    assert f"matters {word} than the solver" in told
+    even = replace(more, low=-1.0)
+    even = replace(even, high=1.0)
+    told = method_report.told_gaps({"rule": 1.0, "solver": 1.0}, even)
+    assert "cannot tell" in told
+
+
+def test_a_rule_that_a_solver_lacks_is_an_error() -> None:
+    rows = rows_of_rules(False)
+    with pytest.raises(StatsError, match="every solver"):
+        method_report.gap_difference(made_run(), rows.iloc[:-1])
 
 
 @pytest.mark.parametrize(
