@@ -131,6 +131,8 @@ class Row:
         """This row, or another number of it, as a case."""
         shown = self.found if found is None else found
         ends = (scale * shown.low, scale * shown.high)
+        if scale < 0:
+            ends = ends[::-1]
         return Case(self.label, scale * shown.value, *ends, self.n, self.run)
 
 

@@ -19,7 +19,7 @@ four = partial(Query, CHAPTER)
 PER_NETWORK = "test images a network; interval over networks"
 PAIRS = ("cat/dog", "horse/frog")
 INT16 = "PTQ int8 with int16 activations"
-SIZE = "file of one network"
+SIZE = "test images; the file of one network"
 
 
 def printed(table: str, set_up: str, task: str = "cat/dog") -> Number:

@@ -18,13 +18,13 @@ claim(
     THESIS,
     "section 4.2.4, figure 4.4",
     "More than sixteen clusters hardly help",
-    "Accuracy with 24, 32 and 64 clusters a layer, trained, each less that "
+    "Accuracy with 32 and 64 clusters a layer, trained, each less that "
     "with sixteen: below half a point.",
     CHAPTER,
     "Clusters",
     *(
         Part(Gap(_count(more), _count(16)), label=f"{more} clusters")
-        for more in (24, 32, 64)
+        for more in (32, 64)
     ),
     bound=0.5,
     sign=-1,

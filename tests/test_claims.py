@@ -231,6 +231,14 @@ def test_a_query_wants_exactly_its_keys() -> None:
         none.select(rows)
 
 
+def test_the_ends_of_a_number_turned_round_change_places() -> None:
+    query = Query("03_gpfq_sweeps", "m", {"kind": "a"})
+    store = samples.Made()
+    store.put(query, samples.Wish(-20.0, 10.0, 5.0))
+    (case,) = Value(query, scale=-1.0).cases(store.frames())
+    assert (case.low, case.value, case.high) == (15.0, 20.0, 30.0)
+
+
 def test_pairs_share_what_both_leave_open() -> None:
     first = Query("03_gpfq_sweeps", "m", {"kind": "a", "bits": ANY})
     second = Query("03_gpfq_sweeps", "m", {"kind": "b", "bits": ANY})
