@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from lq_utils import compression_study
 from lq_utils.compressed_training import fit, steps_per_epoch
 from lq_utils.compression import cluster, fake_quantize, prune, pruning_steps
 from lq_utils.compression_checks import check_distinct, check_sparse
@@ -20,6 +22,8 @@ from lq_utils.compression_networks import (
     recipe,
     small_layers,
 )
+from lq_utils.compression_study import UNPRUNED
+from lq_utils.engine import modules
 from lq_utils.images import Splits
 from lq_utils.inference import evaluate
 from lq_utils.models import count_parameters
@@ -27,6 +31,9 @@ from lq_utils.pruning import SparsitySchedule
 from lq_utils.quantnet import QuantNet
 from lq_utils.stacks import layers_of, strip
 from lq_utils.unit_pruning import kept_units, parameters_removed, remove_units
+
+# What decides the rows of this module.
+CODE = compression_study.CODE + modules("compression_curves")
 
 # Filters of QuantNETs with about a half, a quarter and an eighth of the
 # parameters.
@@ -74,6 +81,8 @@ def pruning_rows(
 ) -> Rows:
     """Weights or whole units removed at once, without training: figure 4.3.
 
+    No weight of the output layer goes.
+
     Columns: kind ("weights" or "units"), sparsity, removed (share of all
     parameters that are gone), hits, n.
 
@@ -83,7 +92,7 @@ def pruning_rows(
     base = base_network(own, seed, plan)
     total, rows = count_parameters(base), []
     for sparsity in sparsities:
-        sparse = strip(prune(base, sparsity))
+        sparse = strip(prune(base, sparsity, skip=UNPRUNED))
         zeros = sum(int((p == 0).sum()) for p in weights_of(sparse))
         kept = kept_units(base, sparsity)
         table = parameters_removed(base, kept).set_index("layer")
@@ -97,12 +106,14 @@ def pruning_rows(
     return rows
 
 
-def weights_of(network: nn.Module) -> list[nn.Parameter]:
-    """Kernels of all convolutions and linear layers.
+def weights_of(
+    network: nn.Module, skip: Iterable[str] = ()
+) -> list[nn.Parameter]:
+    """Kernels of all convolutions and linear layers but those in ``skip``.
 
     Introduced in chapter 4.
     """
-    return [layer.weight for layer in layers_of(network).values()]  # type: ignore[misc]
+    return [layer.weight for layer in layers_of(network, skip).values()]  # type: ignore[misc]
 
 
 def equal_size_rows(
@@ -125,7 +136,7 @@ def equal_size_rows(
     own = splits[task]
     base = base_network(own, seed, plan)
     total = count_parameters(base)
-    weights = sum(weight.numel() for weight in weights_of(base))
+    weights = sum(w.numel() for w in weights_of(base, UNPRUNED))
     small = small_network(own, filters, seed, plan)
     kept = count_parameters(small)
     sparse = sparse_network(base, own, (total - kept) / weights, seed, plan)
@@ -166,14 +177,14 @@ def sparse_network(
     end = max(1, 2 * steps * configuration.epochs // 3)
     schedule = SparsitySchedule(final=sparsity, end=end, every=20)
     sparse = fine_tuned(
-        prune(base, 0.0),
+        prune(base, 0.0, skip=UNPRUNED),
         splits,
         seed,
         plan,
         callback=pruning_steps(schedule),
         keep_from_step=end,
     )
-    check_sparse(sparse, sparsity)
+    check_sparse(sparse, sparsity, skip=UNPRUNED)
     return strip(sparse)
 
 

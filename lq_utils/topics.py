@@ -169,7 +169,7 @@ TOPICS = (
         "Studies of the chapters",
         "The cells of each chapter's experiment.",
         "study study_networks data_free_study power_of_two_study method_comparison "
-        "kept_networks living_networks compression_networks compression_study "
+        "kept_networks compression_networks compression_study "
         "compression_curves compression_files dimension_study hybrid "
         "hybrid_pipelines hybrid_plans hybrid_study keras_search tuning "
         "quantnet_settings sensitivity_study task_study clustering_study "
