@@ -44,7 +44,7 @@ book: $(STAMP)  ## run the chapters that changed, render the book
 
 test: $(STAMP)  ## run the whole test suite
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-		$(PY) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+		$(PY) -m pytest --numprocesses $(WORKERS) --dist loadscope
 
 data: $(STAMP)  ## download CIFAR-10 and CIFAR-100
 	@$(PY) -m lq_utils data

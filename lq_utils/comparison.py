@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ NO_TOLERANCE = "no tolerance"
 WITHIN = "within tolerance"
 OUTSIDE = "outside tolerance"
 SHOWN = 3  # parameters named as a reason
+ROUNDING = 1e-6  # what other libraries and machines round to
 TOLERANCE_COLUMNS = ("metric", "profile", "absolute", "relative")
 _COLUMNS = (
     "metric",
@@ -109,6 +111,20 @@ def _reasons(row: Any, other: Any, whole: list[str]) -> str:
     return "; ".join(found + whole) or "rounding of the machine's libraries"
 
 
+def _allowed(row: Any, other: Any, tolerance: tuple[float, float]) -> float:
+    """How far a row may be from its reference row.
+
+    Two values, each with a 95 % interval of half-width h, differ by less
+    than sqrt(2) h in 95 of 100 cases: so a row of the same profile is
+    held to the interval of its own reference row, where that has one.
+    """
+    half = (other.ci_high - other.ci_low) / 2
+    if row.profile == other.profile and pd.notna(half):
+        return max(math.sqrt(2) * float(half), ROUNDING * abs(other.value))
+    absolute, relative = tolerance
+    return max(absolute, relative * abs(other.value))
+
+
 def _verdict(
     row: Any,
     other: Any,
@@ -120,9 +136,7 @@ def _verdict(
     if tolerance is None:
         reason = _reasons(row, other, whole)
         return {**line, "verdict": NO_TOLERANCE, "likely reason": reason}
-    absolute, relative = tolerance
-    allowed = max(absolute, relative * abs(other.value))
-    line["tolerance"] = allowed
+    line["tolerance"] = allowed = _allowed(row, other, tolerance)
     if abs(difference) <= allowed:
         return {**line, "verdict": WITHIN, "likely reason": ""}
     reason = _reasons(row, other, whole)
@@ -136,8 +150,9 @@ def compare_with_reference(
 
     ``record`` is the run's (its ``run.json``), for the likely reasons of
     a difference. One line a row: metric, keys, ours, reference,
-    difference, tolerance (of this metric and profile, from
-    ``tolerances.csv``), verdict and likely reason. Rows of another data
+    difference, tolerance (by the reference row's own interval in the same
+    profile, else of this metric and profile, from ``tolerances.csv``),
+    verdict and likely reason. Rows of another data
     set or another kind of copy are not compared; custom runs have no
     tolerance.
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before numpy or torch is imported: one thread each. A second one gains
 # little on small inputs and loses much when the machine is busy.
@@ -30,6 +30,7 @@ from lq_utils.paths import data_dir
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+OF_THE_BOOK = ("test_accessibility.py", "test_book.py", "test_browser.py")
 CIFAR_FOLDERS = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
@@ -93,6 +94,19 @@ def driver(chromium: Browser) -> Iterator[Chrome]:
 
     with opened(chromium) as browser:
         yield browser
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several processes: one builds the book and runs all its tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BookApart(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0]).name
+            return "book" if file in OF_THE_BOOK else nodeid
+
+    return BookApart(config, log)
 
 
 def pytest_report_header() -> list[str]:

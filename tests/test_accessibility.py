@@ -16,7 +16,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("book"),
 ]
 NAMES = [*contents(ROOT / "_toc.yml"), "search"]
 SEVERE = ("serious", "critical")

@@ -36,12 +36,7 @@ from lq_utils.rows import load_rows
 sys.path.insert(0, str(ROOT / "_ext"))
 import bookfix
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(2400),
-    # One process builds the book and looks at it.
-    pytest.mark.xdist_group("book"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 Attributes = dict[str, str]
 LOADING_LINKS = {
     *("stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch"),

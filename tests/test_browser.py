@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("book"),
 ]
 NAMES = contents(ROOT / "_toc.yml")
 # An image's own source is at times data:, the browser's are chrome:.
