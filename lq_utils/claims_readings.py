@@ -10,18 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from lq_utils.claims_core import (
-    Case,
-    ClaimError,
-    MissingRowsError,
-    Rows,
-)
-from lq_utils.stats import (
-    Interval,
-    StatsError,
-    correlation,
-    wilson,
-)
+from lq_utils.claims_core import Case, ClaimError, MissingRowsError, Rows
+from lq_utils.stats import Interval, StatsError, correlation, wilson
 
 ANY = "*"  # a key that may have any value
 
@@ -131,8 +121,7 @@ class Row:
         """This row, or another number of it, as a case."""
         shown = self.found if found is None else found
         ends = (scale * shown.low, scale * shown.high)
-        if scale < 0:
-            ends = ends[::-1]
+        ends = ends if scale > 0 else ends[::-1]
         return Case(self.label, scale * shown.value, *ends, self.n, self.run)
 
 
