@@ -140,7 +140,10 @@ def test_ci_makes_unpacks_and_tests_in_this_order(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     asked = [x for x in done.stdout.splitlines() if x.startswith("asked")]
     unpack = "asked: ../shared/data/unpack.py data"
-    assert asked == [unpack, "asked: -m pytest"]
+    assert asked == [
+        unpack,
+        "asked: -m pytest --numprocesses 2 --dist loadscope",
+    ]
     for folder in folders:
         text = (checkout / folder / "README.md").read_text()
         assert text == "what differs"
