@@ -111,8 +111,10 @@ def _reasons(row: Any, other: Any, whole: list[str]) -> str:
     return "; ".join(found + whole) or "rounding of the machine's libraries"
 
 
-def _allowed(row: Any, other: Any, tolerance: tuple[float, float]) -> float:
-    """How far a row may be from its reference row.
+def _allowed(
+    row: Any, other: Any, tolerance: tuple[float, float] | None
+) -> float | None:
+    """How far a row may be from its reference row; None: nobody knows.
 
     Two values, each with a 95 % interval of half-width h, differ by less
     than sqrt(2) h in 95 of 100 cases: so a row of the same profile is
@@ -121,6 +123,8 @@ def _allowed(row: Any, other: Any, tolerance: tuple[float, float]) -> float:
     half = (other.ci_high - other.ci_low) / 2
     if row.profile == other.profile and pd.notna(half):
         return max(math.sqrt(2) * float(half), ROUNDING * abs(other.value))
+    if tolerance is None:
+        return None
     absolute, relative = tolerance
     return max(absolute, relative * abs(other.value))
 
@@ -133,10 +137,11 @@ def _verdict(
 ) -> dict[str, Any]:
     difference = row.value - other.value
     line = {"reference": other.value, "difference": difference}
-    if tolerance is None:
+    allowed = _allowed(row, other, tolerance)
+    if allowed is None:
         reason = _reasons(row, other, whole)
         return {**line, "verdict": NO_TOLERANCE, "likely reason": reason}
-    line["tolerance"] = allowed = _allowed(row, other, tolerance)
+    line["tolerance"] = allowed
     if abs(difference) <= allowed:
         return {**line, "verdict": WITHIN, "likely reason": ""}
     reason = _reasons(row, other, whole)
@@ -152,9 +157,8 @@ def compare_with_reference(
     a difference. One line a row: metric, keys, ours, reference,
     difference, tolerance (by the reference row's own interval in the same
     profile, else of this metric and profile, from ``tolerances.csv``),
-    verdict and likely reason. Rows of another data
-    set or another kind of copy are not compared; custom runs have no
-    tolerance.
+    verdict and likely reason. Rows of another data set or another kind
+    of copy are not compared; custom runs have no tolerance.
 
     Introduced in chapter 1.
     """

@@ -46,7 +46,7 @@ CODE = modules(
 )
 
 SPARSITY = 0.5  # of the sparse and clustered network
-# Most units of the layer before it give zero for every image. Their weights
+# Many units of the layer before it give zero for every image. Their weights
 # here were never trained and are the largest: by magnitude, those that
 # count would go.
 UNPRUNED = ("output",)

@@ -31,7 +31,6 @@ __all__ = [
     "check_parameters",
     "check_values",
     "is_parameters_cell",
-    "load_yaml",
     "parse_cell",
     "read_option",
     "read_parameters",

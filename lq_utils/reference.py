@@ -2,7 +2,7 @@
 
 Copies its rows and its record to ``data/results/``, to be committed. The
 tolerances beside them stay as they are, but with ``--tolerances``: then they
-are made from the rows and from the smoke and quick runs that are here.
+are made from the smoke and quick runs that are here.
 Without a chapter it lists which rows are committed, and the command for
 those that are pending.
 """

@@ -1,7 +1,7 @@
 """How far a run may be from the reference rows, by metric and profile.
 
-What decides is measured: the intervals of the reference rows, and runs of
-the other profiles that are here.
+What decides is measured: runs of the shorter profiles that are here. A full
+run is held to the intervals of the reference rows themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from lq_utils.paths import REFERENCE, atomic_write, results_dir
 from lq_utils.records import ResultError, load_run
 from lq_utils.rows import load_rows, reference_rows
 
-FULL = "full"
 OTHERS = ("smoke", "quick")
 MARGIN = 2.0  # times the largest difference that one run showed
 LEAST = 1e-6  # what other libraries and machines round to
@@ -33,18 +32,6 @@ def rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / step - 1e-9) * step:.2g}")
 
 
-def of_intervals(reference: pd.DataFrame) -> pd.Series:
-    """Allowed difference of a second full run with other seeds.
-
-    Two values, each with a 95 % interval of half-width h, differ by less
-    than sqrt(2) h in 95 of 100 cases. By metric, of its widest interval;
-    metrics without an interval have none. Introduced in chapter 1.
-    """
-    half = (reference["ci_high"] - reference["ci_low"]) / 2
-    widest = half.groupby(reference["metric"]).max().dropna()
-    return (math.sqrt(2) * widest).map(rounded_up)
-
-
 def of_run(comparison: pd.DataFrame) -> pd.Series:
     """Allowed difference of a run of a shorter profile.
 
@@ -56,16 +43,13 @@ def of_run(comparison: pd.DataFrame) -> pd.Series:
     return (MARGIN * shown.dropna()).map(rounded_up)
 
 
-def tolerance_table(
-    reference: pd.DataFrame, comparisons: Mapping[str, pd.DataFrame]
-) -> pd.DataFrame:
+def tolerance_table(comparisons: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """``metric``, ``profile``, ``absolute``, ``relative`` (left empty).
 
     ``comparisons`` maps a profile to its run beside the reference.
     Introduced in chapter 1.
     """
-    found = {FULL: of_intervals(reference)}
-    found |= {name: of_run(frame) for name, frame in comparisons.items()}
+    found = {name: of_run(frame) for name, frame in comparisons.items()}
     lines = [
         (metric, profile, absolute, None)
         for profile, values in found.items()
@@ -81,8 +65,7 @@ def keep_tolerances(chapter: str) -> Path:
     Raises ResultError without reference rows, or without runs of the
     smoke and the quick profile on the same data. Introduced in chapter 1.
     """
-    reference = reference_rows(chapter)
-    if reference is None:
+    if reference_rows(chapter) is None:
         raise ResultError(
             f"no reference rows of {chapter}: do python -m lq_utils "
             f"reference {chapter} first"
@@ -102,5 +85,5 @@ def keep_tolerances(chapter: str) -> Path:
         comparisons[profile] = frame
     path = REFERENCE / chapter / "tolerances.csv"
     with atomic_write(path) as temporary:
-        tolerance_table(reference, comparisons).to_csv(temporary, index=False)
+        tolerance_table(comparisons).to_csv(temporary, index=False)
     return path

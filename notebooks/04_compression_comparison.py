@@ -686,7 +686,7 @@ show(
 # goes if either end does. So the second panel compares at equal parameters.
 #
 # One layer is left alone here: the last one, which has sixteen weights. They
-# belong to the units of *linear2*, most of which may give zero for every
+# belong to the units of *linear2*, many of which may give zero for every
 # image. The weight behind such a unit was never trained and stays as large as
 # it was drawn, while those that count have become small. By magnitude the
 # wrong ones would be kept, and the network would be cut in two.
@@ -902,9 +902,9 @@ assert (sparse["zero_share"] >= 0.49).all()
 # mistakes to make, so points of accuracy do not mean the same in both tables.
 #
 # Another caution: at the rate of the pairs many networks of ten classes die in
-# their first steps. Every unit of the layer of sixteen gives zero for every
-# image, so nothing flows back, and all images get the same answer for ever.
-# Both rates are lower here, by the same factor, at which fewer do. Those that
+# their first steps: a layer gives zero for every image, so nothing flows back,
+# and all images get the same answer for ever (set `ten_rate` to `rate` to see
+# it). Both rates are lower here, by the same factor, at which fewer do. Those that
 # still do stay in the table: to leave them out, or to try again until none is
 # left, would be a choice that hides how fragile so narrow a layer is.
 
@@ -938,8 +938,8 @@ each = 100 * of_base["hits"] / of_base["n"]
 Markdown(
     "The base networks one by one, in per cent: "
     + ", ".join(f"{accuracy:.1f}" for accuracy in each)
-    + ". Ten is what a dead one has. Its differences to itself are near zero "
-    "whatever is done to it, and pull those *against base* there."
+    + ". Ten is what guessing gets. A network that guesses loses nothing "
+    "whatever is done to it, and pulls the losses *against base* to zero."
 )
 
 # %% [markdown]

@@ -25,9 +25,10 @@ from lq_utils.__main__ import MODULES
 from lq_utils.__main__ import main as command
 from lq_utils.large_networks import LARGE_NETWORKS
 from lq_utils.models import MODELS
-from lq_utils.parameters import check_values, load_yaml, read_parameters
+from lq_utils.parameters import check_values, read_parameters
 from lq_utils.paths import ROOT
 from lq_utils.profiles import find_chapter, source_path
+from lq_utils.text_files import load_yaml
 
 PAGES = [
     ROOT / "README.md",

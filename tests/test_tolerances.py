@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lq_utils import comparison, reference, tolerances
-from lq_utils.comparison import WITHIN, compare_with_reference
+from lq_utils.comparison import (
+    NO_TOLERANCE,
+    OUTSIDE,
+    WITHIN,
+    compare_with_reference,
+)
 from lq_utils.data import load_dataset
 from lq_utils.profiles import profile_values
 from lq_utils.records import ResultError
@@ -20,7 +25,6 @@ from lq_utils.rows import load_rows
 from lq_utils.tolerances import (
     LEAST,
     keep_tolerances,
-    of_intervals,
     of_run,
     rounded_up,
     tolerance_table,
@@ -43,19 +47,6 @@ def test_two_digits() -> None:
     assert rounded_up(0.0) == LEAST
 
 
-def test_widest_interval_decides() -> None:
-    rows = pd.DataFrame(
-        {
-            "metric": ["a", "a", "b"],
-            "ci_low": [0.0, 0.1, None],
-            "ci_high": [0.2, 0.5, None],
-        }
-    )
-    found = of_intervals(rows)
-    assert list(found.index) == ["a"]
-    assert found["a"] == rounded_up(0.2 * math.sqrt(2)) == 0.29
-
-
 def test_twice_the_largest_difference() -> None:
     frame = pd.DataFrame(
         {"metric": ["a", "a", "b"], "difference": [0.1, -0.3, None]}
@@ -64,13 +55,10 @@ def test_twice_the_largest_difference() -> None:
 
 
 def test_table_is_of_the_form_that_is_read() -> None:
-    rows = pd.DataFrame({"metric": ["b"], "ci_low": [0.0], "ci_high": [2.0]})
     seen = pd.DataFrame({"metric": ["b", "a"], "difference": [1.0, 0.0]})
-    table = tolerance_table(rows, {"quick": seen})
+    table = tolerance_table({"quick": seen})
     lines = list(table.iloc[:, :3].itertuples(index=False, name=None))
-    assert lines == [("a", "quick", 1e-6), ("b", "full", 1.5)] + [
-        ("b", "quick", 2.0)
-    ]
+    assert lines == [("a", "quick", 1e-6), ("b", "quick", 2.0)]
 
 
 @pytest.fixture
@@ -107,7 +95,21 @@ def test_a_run_is_within_what_was_written(home: Path) -> None:
         assert set(found["verdict"]) == {WITHIN}
     written = pd.read_csv(home / "reference" / CHAPTER / "tolerances.csv")
     allowed = written.set_index("profile")["absolute"].to_dict()
-    assert allowed == {"full": 0.15, "quick": 0.04, "smoke": 0.2}
+    assert allowed == {"quick": 0.04, "smoke": 0.2}
+
+
+def test_a_full_row_is_held_to_its_own_interval(home: Path) -> None:
+    record("full", 0.5)
+    assert reference.main([CHAPTER]) == 0
+    allowed = math.sqrt(2) * 0.1
+    for far, verdict in ((0.99, WITHIN), (1.01, OUTSIDE)):
+        rows = load_rows(record("full", 0.5 + far * allowed))
+        found = compare_with_reference(rows, CHAPTER)
+        assert found["verdict"].tolist() == [verdict]
+        assert found["tolerance"].tolist() == pytest.approx([allowed])
+    rows = load_rows(record("quick", 0.5))
+    found = compare_with_reference(rows, CHAPTER)
+    assert found["verdict"].tolist() == [NO_TOLERANCE]
 
 
 def test_needs_reference_rows_and_a_chapter(
