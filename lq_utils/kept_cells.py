@@ -3,7 +3,10 @@
 A sweep that does not find a cell in the cache looks here: a long run goes
 on from what was committed, on any machine, whatever became of its cache.
 A file has one line a cell: digests of the code and of everything else
-that went in, the cell, its seconds (one worker), and its rows.
+that went in, the cell, its seconds (one worker), the columns that its rows
+have, and its rows. Rows need not have the same columns: the first entry of
+a row says which of the lists is its own. Names once a cell, and not once a
+row, make a file half as long.
 """
 
 from __future__ import annotations
@@ -18,11 +21,42 @@ from lq_utils.cells import Cell
 from lq_utils.paths import REFERENCE, atomic_write
 
 FIELDS = ("code", "key", "cell", "seconds", "rows")
+Rows = list[dict[str, Any]]
 
 
 def _digest(value: Any) -> str:
     text = canonical_json(value)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_names(rows: Rows) -> tuple[list[list[str]], list[list[Any]]]:
+    """Lists of columns, and rows as (place of their list, values ...).
+
+    Introduced in chapter 3.
+    """
+    places = {
+        names: i for i, names in enumerate(dict.fromkeys(map(tuple, rows)))
+    }
+    short = [[places[tuple(row)], *row.values()] for row in rows]
+    return [list(names) for names in places], short
+
+
+def with_names(columns: list[list[str]], rows: list[list[Any]]) -> Rows:
+    """The rows that ``without_names`` was given.
+
+    Raises IndexError, TypeError and ValueError for anything else.
+    Introduced in chapter 3.
+    """
+    return [
+        dict(zip(columns[place], values, strict=True))
+        for place, *values in rows
+    ]
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    rest = dict(line)
+    columns, rows = without_names(rest.pop("rows"))
+    return json.dumps(rest | {"columns": columns, "rows": rows}) + "\n"
 
 
 class KeptCells:
@@ -50,8 +84,9 @@ class KeptCells:
         for text in self.path.read_text("utf-8").splitlines():
             try:
                 line = json.loads(text)
+                line["rows"] = with_names(line["columns"], line["rows"])
                 found[line["key"]] = {name: line[name] for name in FIELDS}
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError) as error:
                 raise CacheError(
                     f"{self.path} holds a line that is no cell ({error}): "
                     f"{text[:60]!r}; take the file from the repository "
@@ -79,7 +114,7 @@ class KeptCells:
         values = (self.code, name, cell, spent, json.loads(rows))
         # Read again: another run may have added to it meanwhile.
         lines = self._read() | {name: dict(zip(FIELDS, values, strict=True))}
-        text = "".join(f"{json.dumps(x)}\n" for x in lines.values())
+        text = "".join(map(_text, lines.values()))
         try:
             with atomic_write(self.path) as path:
                 path.write_text(text, "utf-8")

@@ -23,12 +23,19 @@ os.environ["LQ_CACHE_DIR"] = str(_SCRATCH / "cache")
 os.environ["LQ_RESULTS_DIR"] = str(_SCRATCH / "results")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lq_utils.book_print import Browser, find_browser
 from lq_utils.paths import data_dir
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+
+# Examples and their making take longer on a busy machine: no fault.
+settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any speed")
 
 OF_THE_BOOK = ("test_accessibility.py", "test_book.py", "test_browser.py")
 CIFAR_FOLDERS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -102,7 +102,6 @@ def assert_same_network(first: nn.Module, second: nn.Module) -> None:
 # Packing
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 63), st.integers(0, 40))
 def test_packing_round_trip(data: Any, bits: int, count: int) -> None:
     codes = torch.tensor(

@@ -21,7 +21,7 @@ def signs(seed: int, *shape: int) -> Tensor:
     return torch.from_numpy(rng.choice([-1.0, 1.0], shape)).float()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(COUNTS, st.integers(1, 9), COLUMNS, st.integers(1, 3), COUNTS)
 def test_linear_is_the_float_product(
     many: int, rows: int, columns: int, threads: int, seed: int
@@ -64,7 +64,7 @@ def test_signs_are_bits() -> None:
     assert bk.pack_signs(torch.empty(3, 0)).shape == (3, 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     channels=st.sampled_from([1, 3, 7, 21, 32, 63, 64, 65, 130]),
     filters=st.integers(1, 5),

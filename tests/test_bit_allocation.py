@@ -70,7 +70,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     return np.array(costs, float).reshape(layers, columns), table, budget
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(problems())
 def test_choice_is_the_best_of_all(
     problem: tuple[np.ndarray, np.ndarray, int],
@@ -179,7 +179,7 @@ def random_costs(plan: Plan, bits: tuple[int, ...], seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "bits", "cost"])
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(0, 1000), st.floats(1.05, 4.5))
 def test_plans_are_optimal_and_within_the_budget(
     seed: int, mean_bits: float

@@ -33,7 +33,7 @@ def make_data(per_class: list[int], part: str = "train") -> ImageData:
 DATA = make_data([9, 7, 8, 12, 7])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     classes=st.sets(st.integers(0, 4), min_size=1),
     share=st.floats(0, 1),
@@ -142,7 +142,7 @@ def test_both_protocols_by_hand():
     }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), size=st.integers(1, 6))
 def test_protocols_against_a_loop(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)

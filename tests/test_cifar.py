@@ -190,14 +190,14 @@ SAMPLE = python2_pickle(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, len(SAMPLE) - 1))
 def test_any_truncation_is_a_clear_error(length: int) -> None:
     with pytest.raises(DataError, match=r"file (is damaged|was refused)"):
         read_dictionary(SAMPLE[:length], Path("file"), "Get another.")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 230), st.integers(0, 255), st.booleans())
 def test_any_damage_reads_or_is_a_clear_error(
     place: int, value: int, late: bool

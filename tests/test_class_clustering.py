@@ -41,7 +41,7 @@ def groups_of(clusters: np.ndarray) -> set[frozenset[int]]:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 8), st.integers(0, 2**32))
 def test_cut_is_average_linkage(classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -138,7 +138,7 @@ def test_shuffled_clusters_keep_their_sizes() -> None:
     assert len({tuple(c) for c in several}) > 5
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 50))
 def test_counts_give_the_paired_interval(
     lost: int, gained: int, same: int

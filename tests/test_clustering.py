@@ -48,7 +48,7 @@ def least_cost(x: list[float], count: int, zero: bool) -> float:
     return best
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights, st.integers(1, 4), st.booleans())
 def test_exact_is_the_best_of_all_partitions(x, count, zero):
     w = torch.tensor(x)
@@ -57,7 +57,7 @@ def test_exact_is_the_best_of_all_partitions(x, count, zero):
     assert found.cost(w) == pytest.approx(best, abs=1e-5, rel=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights, st.integers(1, 5), st.booleans(), st.sampled_from(METHODS))
 def test_what_holds_for_every_clustering(x, count, zero, method):
     w = torch.tensor(x)
@@ -81,7 +81,7 @@ def test_what_holds_for_every_clustering(x, count, zero, method):
         assert (found.values()[w == 0] == 0).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(weights, st.integers(1, 4), st.booleans(), st.sampled_from(LLOYD))
 def test_exact_costs_at_most_what_lloyd_does(x, count, zero, method):
     w = torch.tensor(x)

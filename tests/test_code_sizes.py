@@ -98,7 +98,7 @@ def test_orders_are_a_little_fewer_than_entropy_says(
     assert -1e-6 <= bound - cs.order_bits(codes) <= room
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(2, 8),
     st.sampled_from(["uniform", "power-of-two"]),

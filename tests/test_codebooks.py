@@ -277,7 +277,7 @@ def test_codebooks_stand_beside_scaled_grids(tmp_path: Path) -> None:
     assert report["codebook_bits"] == 32 * 3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.floats(width=32, allow_nan=False, allow_infinity=False),

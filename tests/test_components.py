@@ -76,7 +76,7 @@ def test_dead_channels_do_not_count(
     assert component_counts(values) == {0.95: 1, 0.99: 1}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     shares=st.lists(st.floats(0.01, 0.999), min_size=2, max_size=5),

@@ -158,7 +158,7 @@ def test_clipped_weights_have_no_gradient(quarter_rule):
     assert w.grad.tolist() == [[1.0, 1.0, 1.0, 0.0]]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=24),
     st.integers(2, 8),

@@ -61,7 +61,7 @@ def parts(splits: Splits) -> list[ImageData]:
 # ------------------------------------------------------------------ splits
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(8, 14), min_size=1, max_size=4),
     st.integers(0, 10**6),
@@ -80,7 +80,7 @@ def test_split_depends_on_content_only(
         assert sorted(together) == sorted(contents(data))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(6, 40), min_size=1, max_size=4))
 def test_sizes_and_smallest_hashes(counts: list[int]) -> None:
     data = toy(counts)
@@ -120,7 +120,7 @@ def test_known_hash() -> None:
     assert image_hashes(strided) == image_hashes(strided.copy())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_fingerprint_is_of_the_set(seed: int) -> None:
     data = toy([4, 5])

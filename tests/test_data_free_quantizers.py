@@ -48,7 +48,7 @@ def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(rows, bits)
 def test_asymmetric(weight: np.ndarray, b: int) -> None:
     low, high = min(weight.min(), 0.0), max(weight.max(), 0.0)
@@ -65,7 +65,7 @@ def test_asymmetric(weight: np.ndarray, b: int) -> None:
     assert (found[weight == 0] == 0).all()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(rows, bits)
 def test_symmetric_restricted(weight: np.ndarray, b: int) -> None:
     top = 2 ** (b - 1) - 1
@@ -81,7 +81,7 @@ def test_symmetric_restricted(weight: np.ndarray, b: int) -> None:
     assert_close(rounded(weight, "symmetric", b), wanted)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(rows, bits)
 def test_symmetric_full(weight: np.ndarray, b: int) -> None:
     half = 2 ** (b - 1)
@@ -109,7 +109,7 @@ def nearest_power(w: float, largest: int, smallest: int) -> float:
     return math.copysign(2.0**largest, w)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(rows, bits)
 def test_powers_of_two(weight: np.ndarray, b: int) -> None:
     found = PowerOfTwo(b)(torch.from_numpy(weight).float()).numpy()

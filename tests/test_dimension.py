@@ -147,7 +147,7 @@ def test_the_peers_lock_has_hashes_and_no_address() -> None:
     assert "://" not in text and "\ndadapy==" in text
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10_000),
     stretch=st.floats(1e-6, 1e6),

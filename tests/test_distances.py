@@ -92,7 +92,7 @@ def test_symmetric_kl_by_hand() -> None:
     assert ld.symmetric_kl(g)[0, 1] == pytest.approx((1.25 + 5 - 4 + 5) / 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     dimensions=st.integers(1, 4),

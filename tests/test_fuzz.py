@@ -42,7 +42,7 @@ from lq_utils.weights import WeightsError, load_weights, save_weights
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 MOST_REAL = 200  # outputs that a network is given memory for
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(max_examples=40, derandomize=True)
 
 
 class Watched(Small):
@@ -245,7 +245,7 @@ CSV = [*"layer,bits\n\"'=()[]{}*:;#\r\t\0\\ 0123é"]
 CSV += ["options", "a=1", "**{}", "1e999", "lambda: 1", "__import__('os')"]
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(st.data())
 def test_plans_of_any_text(data: Any) -> None:
     text = data.draw(
@@ -268,7 +268,7 @@ YAML += ["!!timestamp ", "0b_", "\n  ", "<<: *a", "&a ", "*a", "1e-3", ".nan"]
 PROFILE = "90_passing: {size: 10, bits: [2]}\n"
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(st.data())
 def test_profiles_of_any_text(folder: Path, data: Any) -> None:
     words = (

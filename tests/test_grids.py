@@ -100,7 +100,7 @@ def test_the_three_readings_of_b_bits(bits: int) -> None:
     assert alphabet("symmetric", bits).code_bits == bits
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, granularities)
 def test_rounding_gives_the_nearest_level(
     a: Alphabet, weight: Tensor, granularity: str
@@ -133,7 +133,7 @@ def test_exact_arithmetic_exact_decisions_ties_up(
     assert np.array_equal(grid.round(weight.float()).numpy(), best)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, granularities)
 def test_rounding_twice_is_rounding_once(
     a: Alphabet, weight: Tensor, granularity: str
@@ -143,7 +143,7 @@ def test_rounding_twice_is_rounding_once(
     assert torch.equal(grid.round(once), once)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, st.floats(1 / 64, 3, width=32))
 def test_never_more_values_than_levels(
     a: Alphabet, weight: Tensor, factor: float
@@ -164,7 +164,7 @@ def assert_round_trip(grid: Grid, rounded: Tensor) -> None:
     assert torch.equal(back.view(torch.int32), rounded.view(torch.int32))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, granularities, st.booleans())
 def test_codes_and_values_round_trip(
     a: Alphabet, weight: Tensor, granularity: str, double: bool
@@ -174,7 +174,7 @@ def test_codes_and_values_round_trip(
     assert_round_trip(grid, grid.round(work).float())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from(WIDE),
     st.sampled_from([16, 22, 23, 24, 25, 31, 32]),
@@ -233,7 +233,7 @@ def test_codes_refuse_values_off_the_grid() -> None:
         grid.codes(off)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, st.integers(0, 6), st.integers(1, 7))
 def test_columns_alone_round_as_in_the_whole(
     a: Alphabet, weight: Tensor, start: int, width: int
@@ -244,7 +244,7 @@ def test_columns_alone_round_as_in_the_whole(
     assert torch.equal(part, grid.round(weight)[:, columns])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, matrices, st.sampled_from(["tensor", "channel"]))
 def test_rows_and_written_out_scales_change_nothing(
     a: Alphabet, weight: Tensor, granularity: str

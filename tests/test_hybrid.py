@@ -98,7 +98,7 @@ def test_the_scale_is_each_images_own() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=30),
     st.integers(1, 8),

@@ -58,7 +58,7 @@ def test_worst_case_by_hand():
     assert drifted == pytest.approx([0.75, 1.25 + 0.2])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     patches=st.integers(1, 12),

@@ -206,7 +206,7 @@ def every_kind(w: Tensor) -> list[LowBitWeight]:
     return kinds
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.lists(st.floats(-3, 3, width=32), min_size=4, max_size=4),
@@ -225,7 +225,7 @@ def test_values_lie_on_the_grid_to_the_bit(x: list[list[float]]) -> None:
         assert torch.isfinite(values).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=24),
     st.integers(1, 4),

@@ -129,7 +129,7 @@ def test_lower_bounds_are_lower_bounds() -> None:
     assert (bounds > 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(3, 80),

@@ -16,7 +16,7 @@ sizes_and_seed = st.tuples(
 
 
 @pytest.mark.parametrize("name", list(SEARCHES))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes_and_seed)
 def test_tries_fit_and_fill_the_budget(
     name: str, shape: tuple[int, int, int]

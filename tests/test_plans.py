@@ -177,7 +177,7 @@ rows = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(rows, unique_by=lambda row: row.layer))
 def test_csv_round_trip(found: list[LayerPlan]) -> None:
     plan = Plan(tuple(found))

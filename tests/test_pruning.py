@@ -49,7 +49,7 @@ def images(count: int = 4, size: int = 32) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=generator)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(-3, 3), min_size=1, max_size=40),
     st.floats(0, 0.999),

@@ -198,7 +198,7 @@ def test_networks_that_cannot_be_cut() -> None:
 # Soft rounding
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     quantizer=st.sampled_from(UNIFORM),
     bits=st.integers(2, 8),

@@ -48,7 +48,7 @@ def squared_error(grid: Grid, weight: Tensor) -> Tensor:
     return (grid.round(weight) - weight).double().square().sum(dim=1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["narrow", "symmetric", "mid-tread", "asymmetric"]),
     st.integers(2, 8),
@@ -170,7 +170,7 @@ def test_mse_reaches_a_dense_search(
     assert (found <= 1.01 * best).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(quantizers, matrices, st.sampled_from(["tensor", "channel"]))
 def test_mse_is_never_worse_than_max(
     quantizer: tuple[str, int], weight: Tensor, granularity: str
@@ -190,7 +190,7 @@ def test_mse_is_never_worse_than_max(
         ).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(quantizers, matrices, rules, st.sampled_from([0.25, 8.0]))
 def test_scales_follow_the_weights(
     quantizer: tuple[str, int], weight: Tensor, rule: str, factor: float
@@ -208,7 +208,6 @@ def test_scales_follow_the_weights(
     assert torch.equal(grid.zero_point[~flat], other.zero_point[~flat])
 
 
-@settings(deadline=None)
 @given(st.floats(2.0**-60, 2.0**60))
 def test_nearest_power_of_two_is_the_formula(scale: float) -> None:
     found = float(nearest_power_of_two(torch.tensor([scale]).double()))
@@ -250,7 +249,7 @@ def test_mse_finds_the_best_power_of_two(name: str, bits: int) -> None:
     assert (squared_error(found, weight) <= room * best).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(quantizers, matrices, rules, st.integers(1, 9))
 def test_groups_are_fitted_one_by_one(
     quantizer: tuple[str, int], weight: Tensor, rule: str, size: int

@@ -226,7 +226,7 @@ def test_all_inputs_dead(solver: str) -> None:
     groups=st.sampled_from([1, 4]),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_result_lies_on_its_grid(
     choice: tuple[str, int], solver: str, sweeps: int, groups: int, seed: int
 ) -> None:

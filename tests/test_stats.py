@@ -52,7 +52,7 @@ def binomial_bounds(runs: int, share: float) -> tuple[float, float]:
 # Shares
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 20_000),
     share=st.floats(0, 1),
@@ -259,7 +259,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.7]).tolist() == [1, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     p=st.lists(st.floats(0, 1), min_size=1, max_size=12),
     alpha=st.floats(0.001, 0.5),

@@ -41,7 +41,7 @@ def options_of(kind: str, matrix: np.ndarray) -> dict[str, float]:
     return {}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     classes=st.integers(2, 14),

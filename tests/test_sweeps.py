@@ -269,9 +269,12 @@ def test_kept_cells_of_other_code_are_not_taken(
     before = computed(tmp_path)
     kept_run(tmp_path, monkeypatch)
     assert computed(tmp_path) == before
-    file.write_text(file.read_text() + '{"code": ')
-    with pytest.raises(CacheError, match="line that is no cell"):
-        kept_run(tmp_path, monkeypatch)
+    text = file.read_text()
+    for damaged in ('{"code": ', text.splitlines()[0].replace("[[0,", "[[9,")):
+        assert damaged not in text.splitlines()
+        file.write_text(text + damaged)
+        with pytest.raises(CacheError, match="line that is no cell"):
+            kept_run(tmp_path, monkeypatch)
 
 
 def test_full_disk_loses_no_finished_cell(

@@ -52,7 +52,7 @@ def small_model() -> Iterator[None]:
 # -- the network of a task --------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.permutations(range(CLASSES)), st.integers(2, CLASSES))
 def test_logits_are_the_rows_of_the_whole_networks(
     order: list[int], size: int
