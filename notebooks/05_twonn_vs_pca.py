@@ -939,7 +939,18 @@ loud = soft.copy()
 loud[:, 0] *= 10
 unscaled, all_louder = counted(soft), counted(10 * soft)
 one_louder = counted(loud)
-Markdown(f"{unscaled}, {all_louder}, one channel: {one_louder}.")
+cases = {
+    "as it is": unscaled,
+    "all tenfold": all_louder,
+    "one channel tenfold": one_louder,
+}
+Markdown(
+    "; ".join(
+        f"{case}: dimension {value:.2f}, {count} components"
+        for case, (value, count) in cases.items()
+    )
+    + "."
+)
 
 # %% [markdown]
 # The check has another way to both numbers. Squared distances add up over
