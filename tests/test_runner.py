@@ -74,6 +74,7 @@ def test_refused_before_a_kernel_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    (folder / "no data" / "cifar-100-python").mkdir(parents=True)
     monkeypatch.setenv("LQ_DATA_DIR", str(folder / "no data"))
     monkeypatch.setattr("papermill.execute_notebook", _no_kernel)
     assert main(["run", *words]) == 2
