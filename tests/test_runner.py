@@ -389,6 +389,36 @@ def test_command_line(
     assert says in captured.out + captured.err
 
 
+def test_a_reader_that_wants_no_more_is_no_fault() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lq_utils", "run", "90", "--list-params"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait(timeout=300) == 141
+
+
+def test_keeping_cells_skips_no_chapter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forced = []
+
+    def record(_: object, force: bool, __: object) -> list[object]:
+        forced.append(force)
+        return []
+
+    monkeypatch.setattr(runner, "run_plans", record)
+    monkeypatch.setenv("LQ_KEEP_CELLS", "")  # what it was comes back
+    for more in ([], ["--keep-cells"], ["--force"]):
+        assert runner.main(["all", "--profile", "smoke", *more]) == 0
+    assert forced == [False, True, True]
+
+
 def test_faults_of_ours_show_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
