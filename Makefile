@@ -90,7 +90,8 @@ doctor: $(STAMP)  ## check environment, data and GPU
 clean:  ## remove what was built (not .venv, data or cached results)
 	@if [ -d _build ]; then find _build -mindepth 1 -maxdepth 1 \
 		! -name cache -exec rm -rf {} +; fi
-	@rm -rf book/chapters .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf book/chapters book/status.md .pytest_cache .mypy_cache \
+		.ruff_cache .hypothesis
 
 distclean: clean  ## remove .venv and the caches as well (not data)
 	@rm -rf $(VENV) _build benchmarks/*/.venv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status.
 
     0 is well, 1 a failed run, 2 a mistake in what was asked for, 130
-    stopped by the keyboard.
+    stopped by the keyboard, 141 by a reader that wants no more (``head``).
 
     Introduced in chapter 1.
     """
@@ -92,7 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr)
         return 2
     try:
-        return _command(words[0])(words[1:]) or 0
+        status = _command(words[0])(words[1:]) or 0
+        sys.stdout.flush()  # not at exit, where nobody catches its error
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\nStopped: the same command goes on.", file=sys.stderr)
         return 130

@@ -175,14 +175,3 @@ def cached(
     arrays = _checked(name, compute())
     _store(path, arrays, text)
     return arrays
-
-
-def cache_size() -> int:
-    """Bytes that the files of the cache take on disk.
-
-    Introduced in chapter 1.
-    """
-    folder = cache_dir()
-    if not folder.is_dir():
-        return 0
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

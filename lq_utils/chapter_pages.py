@@ -163,8 +163,8 @@ def _with_exercises(
         if cell.cell_type == "markdown" and EXERCISE in cell.source:
             cell.source = re.sub(
                 r"(?m)^(## Exercises)$",
-                r"\1\n\nWork on them in the notebook without solutions, where a "
-                "cell checks each answer: "
+                r"\1\n\nWork on them in the notebook without solutions, "
+                "where a cell checks each answer: "
                 f"{{download}}`{file} <../../notebooks/exercises/{file}>`.",
                 cell.source,
             )

@@ -13,12 +13,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from lq_utils.published import published
-
-REPORT = "label_aware_report"
-POSTER = "bit_efficient_poster"
-THESIS = "quantnet_thesis"
-DERIVED = "label_aware_derived"
+from lq_utils.errata_core import POSTER, REPORT, THESIS
+from lq_utils.published import published_row
 
 REPRODUCED = "reproduced"
 DIRECTION = "reproduced in direction only"
@@ -37,7 +33,7 @@ Rows = dict[str, pd.DataFrame | None]  # rows by chapter
 
 
 class ClaimError(ValueError):
-    """A claim of the ledger is not well formed, or cannot be looked up.
+    """A claim of the ledger is not well formed.
 
     Introduced on the page of claims.
     """
@@ -76,17 +72,11 @@ class Number:
 def number(document: str, where: str, quantity: str, **keys: object) -> Number:
     """The one number at a place of a source, as printed.
 
-    Raises PublishedError for an unknown place, ClaimError where the keys do
-    not single out one number. Introduced on the page of claims.
+    Raises PublishedError for an unknown place, and where the keys do not
+    single out one number. Introduced on the page of claims.
     """
-    rows = published(document, where, quantity=quantity, **keys)
-    rows = rows[[found == keys for found in rows["keys"]]]
-    if len(rows) != 1:
-        raise ClaimError(
-            f"{len(rows)} rows of {document}, {where}, {quantity!r} have "
-            f"exactly the keys {keys}; give every key of the row you mean"
-        )
-    return Number(float(rows["value"].iloc[0]), str(rows["printed"].iloc[0]))
+    row = published_row(document, where, quantity, **keys)
+    return Number(float(row["value"]), str(row["printed"]))
 
 
 @dataclass(frozen=True)
@@ -141,7 +131,9 @@ class Reading(Protocol):
 class Part:
     """A reading of our rows, and the source's number for it, if any.
 
-    ``tolerance``: this part's own, in place of the claim's. Introduced on the page of claims.
+    ``tolerance``: this part's own, in place of the claim's.
+
+    Introduced on the page of claims.
     """
 
     reading: Reading

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from lq_utils.claims_core import (
-    DERIVED,
     PAIRS,
     REPORT,
     Part,
@@ -13,6 +12,7 @@ from lq_utils.claims_core import (
     number,
 )
 from lq_utils.claims_readings import Gap, Query, Value
+from lq_utils.errata_core import DERIVED
 
 DISTANCES, SUBSET_RULES = "01_class_distances", "02_subset_generation"
 one, two = (partial(Query, name) for name in (DISTANCES, SUBSET_RULES))

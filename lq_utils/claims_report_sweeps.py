@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from lq_utils.claims_core import (
-    DERIVED,
     REPORT,
     SUBSETS,
     Number,
@@ -14,6 +13,7 @@ from lq_utils.claims_core import (
     number,
 )
 from lq_utils.claims_readings import ANY, Gap, Query, Value
+from lq_utils.errata_core import DERIVED
 
 SWEEPS = "03_gpfq_sweeps"
 three = partial(Query, SWEEPS)

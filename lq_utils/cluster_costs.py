@@ -44,8 +44,8 @@ def kept_costs(folder: Path | None = None) -> pd.DataFrame:
     """What the kept cells took, a row a sweep.
 
     Columns: sweep, cells, seconds (mean, one worker), longest (seconds),
-    cells_an_hour (of one worker), worker_hours (in all). Networks that several cells share
-    are trained once and counted where that happened.
+    cells_an_hour (of one worker), worker_hours (in all). Networks that
+    several cells share are trained once and counted where that happened.
 
     Introduced on the page "Beyond one machine".
     """

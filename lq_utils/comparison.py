@@ -157,8 +157,9 @@ def compare_with_reference(
     a difference. One line a row: metric, keys, ours, reference,
     difference, tolerance (by the reference row's own interval in the same
     profile, else of this metric and profile, from ``tolerances.csv``),
-    verdict and likely reason. Rows of another data set or another kind
-    of copy are not compared; custom runs have no tolerance.
+    verdict and likely reason. Rows of another data set, or of drawn
+    images beside real ones, are not compared; custom runs have no
+    tolerance.
 
     Introduced in chapter 1.
     """

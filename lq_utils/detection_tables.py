@@ -29,9 +29,9 @@ def _require(rows: pd.DataFrame, columns: Sequence[str]) -> None:
 def precision_table(rows: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
     """One line a set-up and width, in points (0 to 100).
 
-    Columns: set_up, bits, n (scenes), the metric, drop, low, high, smaller (how much
-    smaller the file is, in per cent). Raises DetectionError for missing
-    columns. Introduced in chapter 10.
+    Columns: set_up, bits, n (scenes), the metric, drop, low, high, smaller
+    (how much smaller the file is, in per cent). Raises DetectionError for
+    missing columns. Introduced in chapter 10.
     """
     own = [f"{end}_{metric}" for end in ("drop", "low", "high")]
     _require(rows, [*KEYS, metric, *own, "images", *SIZES])
@@ -106,7 +106,8 @@ def verdicts(rows: pd.DataFrame, most: float = 2.0) -> pd.DataFrame:
     """The poster's claims on detectors, judged by our rows.
 
     ``most``: points of AP that count as little, for a detector that has
-    ten at least. Columns: claim, evidence, verdict. Raises DetectionError. Introduced in chapter 10.
+    ten at least. Columns: claim, evidence, verdict. Raises DetectionError.
+    Introduced in chapter 10.
     """
     table = precision_table(rows)
     widest = table["bits"].max()

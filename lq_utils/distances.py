@@ -234,7 +234,9 @@ def closest_pairs(
 def rank_correlations(matrices: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Spearman correlation of the pair distances, method by method.
 
-    ``matrices`` maps a name to ``[C, C]``; all of one size.
+    ``matrices`` maps a name to ``[C, C]``; all of one size. A matrix whose
+    pairs are all equally far apart ranks nothing: its correlations, even
+    with itself, are NaN.
 
     Raises DistanceError for matrices of different sizes.
 

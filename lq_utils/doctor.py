@@ -163,16 +163,20 @@ def check_kernel() -> Iterator[Check]:
 
 
 def check_data() -> Iterator[Check]:
-    """Which real image sets are there; none is needed.
+    """Which real image sets are there; none is needed, damaged ones fail.
 
     Introduced in chapter 1.
     """
     from lq_utils import cifar
 
+    absent = "not there, the synthetic set stands in; 'make data' gets it"
     for name in ("cifar100", "cifar10"):
-        rung = cifar.find_rung(name)
-        absent = "not there, the synthetic set stands in; 'make data' gets it"
-        yield Check("INFO", f"{name}: {rung or absent}")
+        try:
+            rung = cifar.find_rung(name)
+        except cifar.DataError as error:
+            yield Check("FAIL", f"{name}: {error}")
+        else:
+            yield Check("INFO", f"{name}: {rung or absent}")
     yield Check("INFO", f"data folder: {paths.data_dir()}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -25,6 +26,7 @@ CONNECT_SECONDS = 12.0  # looking up a name does not obey the socket limit
 CHUNK = 1 << 18
 MEMBER_LIMIT = 256 * 2**20
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def _connect(url: str, offset: int) -> Any:
@@ -88,6 +90,8 @@ def _fetch(layout: Layout, part: Path) -> None:
             _receive(layout, part, size)
             reason: object = "the server ended early"
         except NETWORK_ERRORS as error:
+            if getattr(error, "errno", None) in DISK_ERRORS:
+                raise  # no fault of the network
             reason = getattr(error, "reason", None) or error
         now = part.stat().st_size if part.exists() else 0
         if now <= size:  # an attempt that brought nothing is the last one

@@ -140,8 +140,9 @@ def code_state(
 ) -> dict[str, Any]:
     """What decides about a function: source and constants.
 
-    The source counts without its comments and docstrings. The constants are the plain values it reads from its module or
-    notebook, and its defaults. Functions it calls are not followed.
+    The source counts without its comments and docstrings. The constants
+    are the plain values it reads from its module or notebook, and its
+    defaults. Functions it calls are not followed.
     ``strict`` refuses what it reads from outside and cannot be written
     down: models, arrays, variables of an enclosing function.
 

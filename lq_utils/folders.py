@@ -11,7 +11,10 @@ from PIL import Image
 from lq_utils.images import DataError, ImageData, Provenance
 from lq_utils.splits import count_duplicates, fingerprint, image_hashes
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp", ".tif"}
+SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".webp"),
+    *(".tif", ".tiff"),
+}
 SIZES = (8, 512)
 FOLDER_PREFIX = "imagefolder:"
 

@@ -134,7 +134,8 @@ def write_timing(chapter: str, profile: str, seconds: float) -> None:
         "longest": round(longest, 1),
     }
     with atomic_write(cache_dir() / "timings.json") as path:
-        path.write_text(json.dumps(timings, indent=1, sort_keys=True))
+        text = json.dumps(timings, indent=1, sort_keys=True)
+        path.write_text(text, "utf-8")
 
 
 def duration(seconds: float) -> str:

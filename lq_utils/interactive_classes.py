@@ -57,7 +57,8 @@ def class_points(
         for k, row in enumerate(nearest)
     ]
     words = [
-        f"{name}, one of {group.replace('_', ' ')}. Nearest by distance: {text}."
+        f"{name}, one of {group.replace('_', ' ')}. "
+        f"Nearest by distance: {text}."
         for name, group, text in zip(names, groups, listed, strict=True)
     ]
     frame = pd.DataFrame(
@@ -114,7 +115,8 @@ def subset_steps(
         rows.append((subset.median, own[0], own[-1], listed))
     table = pd.DataFrame(rows, columns=["median", "low", "high", "classes"])
     words = [
-        f"Median distance {median:.3g}, from {low:.3g} to {high:.3g}: {listed}."
+        f"Median distance {median:.3g}, "
+        f"from {low:.3g} to {high:.3g}: {listed}."
         for median, low, high, listed in rows
     ]
     labels = [f"{median:.3g}" for median in table["median"]]

@@ -34,8 +34,8 @@ def regression_points(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Sorted ``log mu``, ``-log(1 - i/N)`` and the slope through zero.
 
-    ``ratios`` float64 ``[N]``, two or more; the largest share ``discard`` is left out
-    of the result, ``N`` counts it.
+    ``ratios`` float64 ``[N]``, two or more; the largest share ``discard``
+    is left out of the result, ``N`` counts it.
 
     Source: Facco et al. 2017, section 2. Introduced in chapter 5.
     """

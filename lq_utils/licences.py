@@ -58,9 +58,9 @@ INTRODUCTION = f"""\
 # Licences of the locked packages
 
 The packages of `requirements.lock` are installed by `make env`; none is part
-of this repository. Licences are those that the packages' metadata name, an SPDX
-expression where there is one. A note stands where a licence asks for more than
-its notice to be kept.
+of this repository. Licences are those that the packages' metadata name, an
+SPDX expression where there is one. A note stands where a licence asks for more
+than its notice to be kept.
 
 | package | version | licence | note |
 |---|---|---|---|

@@ -54,13 +54,13 @@ def litert_rows(folder: Path | None = None) -> pd.DataFrame:
     interval ``ci_low``, ``ci_high`` and its ``hits``; ``bytes`` of the
     file and ``compressed_bytes`` (gzip, level 9); milliseconds of
     processor time of one thread for a batch of 1 and of 64, ``batch1_ms``
-    and ``batch64_ms`` (median; quartiles ``_low_ms``, ``_high_ms``); ``agreement``, the
-    share of test images decided as by the float32 network in torch, and
-    ``logit_gap``, the largest difference of a logit from it; ``format``;
+    and ``batch64_ms`` (median; quartiles ``_low_ms``, ``_high_ms``);
+    ``agreement``, the share of test images decided as by the float32
+    network in torch, and ``logit_gap``, the largest difference of a logit from it; ``format``;
     ``arithmetic``, the types that layers multiply (activations x
     weights); ``measured``, whether they are what the file stores (not
-    so where float16 is made float32 first); ``left_out``, why a format has no numbers, or
-    "" where it has.
+    so where float16 is made float32 first); ``left_out``, why a format
+    has no numbers, or "" where it has.
 
     Raises:
         ResultError: no such rows, damaged ones, or some missing.

@@ -24,7 +24,7 @@ register_manifold = MANIFOLDS.register
 def _embed(
     flat: np.ndarray, ambient: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Points ``[N, k]`` in a random k-dimensional subspace ``[N, ambient]``."""
+    """Points ``[N, k]`` turned into a random subspace: ``[N, ambient]``."""
     width = flat.shape[1]
     if ambient < width:
         raise DimensionError(

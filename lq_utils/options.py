@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lq_utils.cifar import present
 from lq_utils.folders import FOLDER_PREFIX, class_folders
 from lq_utils.images import DataError
 from lq_utils.layouts import LAYOUTS
@@ -135,7 +136,7 @@ def check_data(values: Mapping[str, Any]) -> None:
     if name.startswith(FOLDER_PREFIX):
         class_folders(name.removeprefix(FOLDER_PREFIX))
     layout = LAYOUTS.get(name)
-    if layout is None or (data_dir() / layout.folder).is_dir():
+    if layout is None or present(name):
         return
     raise DataError(
         f"{layout.name} is not in {data_dir()}: download it first with "

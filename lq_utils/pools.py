@@ -34,7 +34,7 @@ def check_workers(n_jobs: int | str) -> int | str:
         return n_jobs
     try:
         number = int(n_jobs)
-    except ValueError:
+    except (TypeError, ValueError):
         number = 0
     if number == 0 or number < -1:
         raise SweepError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     """What a profile changes: chapter -> parameter -> value.
 
     Raises ``UnknownName`` for a profile without a file, and
-    ``ParameterError`` for a file that is no such mapping.
+    ``ParameterError`` for a file that is no such mapping, or that names
+    a chapter which is not there.
 
     Introduced in chapter 1.
     """
@@ -101,7 +102,20 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
             f"{path} must map chapters to parameters, such as "
             "'01_class_distances: {images_per_class: 50}'"
         )
+    _check_chapters(path, map(str, content))
     return {str(name): dict(c or {}) for name, c in content.items()}
+
+
+def _check_chapters(path: Path, names: Iterable[str]) -> None:
+    """Refuse a misspelt chapter, whose values would change nothing."""
+    known = chapters()
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or "; use its whole name;"
+            raise ParameterError(
+                f"{path}: no such chapter '{name}'{hint} "
+                f"known: {', '.join(known)}"
+            )
 
 
 def profile_values(chapter: str, profile: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ __all__ = [
     "derive_label_aware",
     "documents",
     "published",
+    "published_row",
     "published_value",
     "read_matrix",
 ]
@@ -139,10 +140,10 @@ def published(
     return chosen.assign(keys=[dict(found) for found in chosen["keys"]])
 
 
-def published_value(
+def published_row(
     document: str, where: str, quantity: str, **keys: Any
-) -> float:
-    """The one number a source prints at a place, in the row's unit.
+) -> pd.Series:
+    """The one row of a source at a place; columns as ``published``.
 
     The keys must be complete: a row that has further keys does not count.
 
@@ -160,7 +161,21 @@ def published_value(
             f"{len(rows)} rows of {document}, {where}, {quantity!r} have "
             f"exactly the keys {keys}; give every key of the row you mean"
         )
-    return float(rows["value"].iloc[0])
+    return rows.iloc[0]
+
+
+def published_value(
+    document: str, where: str, quantity: str, **keys: Any
+) -> float:
+    """The one number a source prints at a place, in the row's unit.
+
+    Keys and errors are those of ``published_row``.
+
+    Raises PublishedError.
+
+    Introduced in chapter 1.
+    """
+    return float(published_row(document, where, quantity, **keys)["value"])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -171,7 +171,8 @@ def _run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.keep_cells:
         os.environ[KEEP_CELLS] = "1"  # for the kernels
-    force = arguments.force or not everything
+    # A chapter that is up to date would keep nothing.
+    force = arguments.force or arguments.keep_cells or not everything
     outcomes = run_plans(plans, force, arguments.progress_bar)
     if arguments.output is not None:
         _copy_output(outcomes, arguments.output)

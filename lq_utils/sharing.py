@@ -94,31 +94,30 @@ def shared_folder(
 ) -> Iterator[Path]:
     """A temporary folder from which ``load_shared`` reads ``values``.
 
-    It lies ``within`` a folder, or where temporary files do. Raises SharingError for values that cannot be pickled, and where the
-    temporary folder has no room for them. What killed processes left
-    there is removed first.
+    It lies ``within`` a folder of the caches, or where temporary files
+    do. What killed processes left there is removed first.
+
+    Raises SharingError for values that cannot be pickled, and where the
+    folder cannot be made or has no room for them.
 
     Introduced in chapter 3.
     """
-    prefix = f"lq-shared-{platform.node()}-"
-    place = Path(within or tempfile.gettempdir())
+    variable = "TMPDIR" if within is None else "LQ_CACHE_DIR"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(prefix, place)
+        place = Path(tempfile.gettempdir() if within is None else within)
+        made = _temporary_folder(place)
     except OSError as error:
         raise SharingError(
-            f"cannot use {place} for shared inputs: {error}. Make it "
-            "writable, or point LQ_CACHE_DIR at another folder"
+            f"no folder for shared inputs can be made: {error}. Make "
+            f"room or make it writable, or point {variable} at another"
         ) from error
-    with tempfile.TemporaryDirectory(
-        prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
-    ) as name:
+    with made as name:
         try:
             _dump(values, Path(name))
         except OSError as error:
             raise SharingError(
                 f"cannot write shared inputs to {name}: {error}. Make "
-                "room there, or point TMPDIR at another folder"
+                f"room there, or point {variable} at another folder"
             ) from error
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise SharingError(
@@ -127,6 +126,16 @@ def shared_folder(
                 "models, no open files, generators or locks"
             ) from error
         yield Path(name)
+
+
+def _temporary_folder(place: Path) -> tempfile.TemporaryDirectory[str]:
+    """An empty folder in ``place``, named after machine and process."""
+    prefix = f"lq-shared-{platform.node()}-"
+    place.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(prefix, place)
+    return tempfile.TemporaryDirectory(
+        prefix=f"{prefix}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
+    )
 
 
 def load_shared(folder: Path) -> dict[str, Any]:

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from lq_utils.comparison import TOLERANCE_COLUMNS, compare_with_reference
+from lq_utils.comparison import (
+    ROUNDING,
+    TOLERANCE_COLUMNS,
+    compare_with_reference,
+)
 from lq_utils.paths import REFERENCE, atomic_write, results_dir
 from lq_utils.records import ResultError, load_run
 from lq_utils.rows import load_rows, reference_rows
 
 OTHERS = ("smoke", "quick")
 MARGIN = 2.0  # times the largest difference that one run showed
-LEAST = 1e-6  # what other libraries and machines round to
 
 
 def rounded_up(value: float) -> float:
@@ -27,7 +30,7 @@ def rounded_up(value: float) -> float:
 
     Introduced in chapter 1.
     """
-    value = max(value, LEAST)
+    value = max(value, ROUNDING)
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(value / step - 1e-9) * step:.2g}")
 

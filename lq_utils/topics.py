@@ -168,7 +168,8 @@ TOPICS = (
         "studies",
         "Studies of the chapters",
         "The cells of each chapter's experiment.",
-        "study study_networks data_free_study power_of_two_study method_comparison "
+        "study study_networks data_free_study power_of_two_study "
+        "method_comparison "
         "kept_networks compression_networks compression_study "
         "compression_curves compression_files dimension_study hybrid "
         "hybrid_pipelines hybrid_plans hybrid_study keras_search tuning "
@@ -210,8 +211,8 @@ TOPICS = (
         "The book",
         "Notebooks, pages that are made, errata, releases.",
         "notebooks exercises gates execution options runner page_record "
-        "chapter_pages pages reference errata errata_* claims claims_* cluster_costs "
-        "topics source_code docstrings "
+        "chapter_pages pages reference errata errata_* claims claims_* "
+        "cluster_costs topics source_code docstrings "
         "api_page generated_pages layers architecture licences bootstrap "
         "release book_zip book_print",
     ),

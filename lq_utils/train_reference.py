@@ -15,6 +15,7 @@ from lq_utils.inference import evaluate
 from lq_utils.models import count_parameters
 from lq_utils.paths import atomic_write
 from lq_utils.recipes import TrainingConfig
+from lq_utils.registry import UnknownName, did_you_mean
 from lq_utils.training import Trained, train
 from lq_utils.weights import reference_path, save_weights
 
@@ -97,7 +98,7 @@ def train_one(reference: Reference, device: str = "auto") -> float:
     path = reference_path(reference.model, reference.dataset)
     save_weights(path, trained.model, reference.model, record)
     with atomic_write(path.with_suffix(".md")) as temporary:
-        temporary.write_text(model_card(record))
+        temporary.write_text(model_card(record), "utf-8")
     return accuracy
 
 
@@ -165,16 +166,23 @@ the images: see `THIRD_PARTY.md`.
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``python -m lq_utils train``; 1 if one falls short.
 
+    Raises UnknownName for a network that is none of ``REFERENCES``.
+
     Introduced in chapter 1.
     """
     known = {reference.name: reference for reference in REFERENCES}
+    names = ", ".join(known)
     parser = argparse.ArgumentParser(
         prog="python -m lq_utils train",
         description="Train reference networks; a killed run goes on.",
     )
-    parser.add_argument("names", nargs="*", choices=[*known, []])
+    parser.add_argument("names", nargs="*", help=f"of {names}; default: all")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(argv)
+    for name in options.names:  # before hours of training begin
+        if name not in known:
+            hint = did_you_mean(name, known) or ";"
+            raise UnknownName(f"no network '{name}'{hint} known: {names}")
     failures = 0
     for name in options.names or known:
         reference = known[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,15 +44,15 @@ def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _changed(one: pd.Series, other: pd.Series) -> list[str]:
     """Columns in which two rows differ; two missing numbers are equal."""
-    return [
-        name
-        for name in (*NUMBERS, *WORDS)
-        if not (one[name] == other[name] or _both_missing(one, other, name))
-    ]
+    names = (*NUMBERS, *WORDS)
+    return [name for name in names if not _same(one[name], other[name])]
 
 
-def _both_missing(one: pd.Series, other: pd.Series, name: str) -> bool:
-    return bool(pd.isna(one[name]) and pd.isna(other[name]))
+def _same(value: Any, other: Any) -> bool:
+    # Asked first: whether a missing count is equal to anything is unknown.
+    if pd.isna(value) or pd.isna(other):
+        return bool(pd.isna(value) and pd.isna(other))
+    return bool(value == other)
 
 
 def differing_rows(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 from bad_files import Harm
-from bad_inputs import Action, Place, bad
+from bad_inputs import Action, Place, bad, bad_command
 from bad_settings import fill_disk
 from PIL import Image
 from safetensors.torch import load_file, save
@@ -203,6 +203,12 @@ for what, content, wrong, remedy in (
 ):  # fmt: skip
     act = partial(compress_with, name="mine.pt", content=content)
     bad(G, what, wrong, remedy)(act)
+
+
+bad_command(
+    G, "a misspelt network to train", "train~resnet20_cifar10~resnet_cifar100",
+    "no network 'resnet_cifar100'", "did you mean 'resnet20_cifar100'?",
+)  # fmt: skip
 
 
 @bad(G, "no file", "no weights at", "give the path of an existing")

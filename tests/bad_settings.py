@@ -93,6 +93,10 @@ for what, content, wrong, remedy in (
      "did you mean 'size'?"),
     ("a value out of range", "90_passing: {size: 3}", "size=3 is below 10",
      "(10..500)"),
+    ("a misspelt chapter", "90_pasing: {size: 30}",
+     "mine.yml: no such chapter '90_pasing'", "did you mean '90_passing'?"),
+    ("the number of a chapter", "90: {size: 30}", "no such chapter '90'",
+     "use its whole name; known: 90_passing"),
 ):  # fmt: skip
     bad(F, what, wrong, remedy)(partial(with_profile, content=content))
 

@@ -1,7 +1,7 @@
 """Bad inputs of every kind: named, with a way out, and nothing half-written.
 
-The table is in bad_settings, bad_files and bad_networks. A mistake of the reader never
-ends in a traceback, and never with status 0.
+The table is in bad_settings, bad_files and bad_networks. A mistake of the
+reader never ends in a traceback, and never with status 0.
 """
 
 from __future__ import annotations

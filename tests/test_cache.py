@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lq_utils.cache import CacheError, cache_size, cached, canonical_json
+from lq_utils.cache import CacheError, cached, canonical_json
 
 
 @pytest.fixture(autouse=True)
@@ -174,9 +174,3 @@ def test_canonical_json() -> None:
     assert json.loads(text) == {"a": ["c", "d"], "b": [1, 0.5]}
     with pytest.raises(ValueError):
         canonical_json({"x": float("nan")})
-
-
-def test_cache_size(folder: Path) -> None:
-    assert cache_size() == 0
-    cached("step", {}, Counting())
-    assert cache_size() == the_file(folder).stat().st_size > 0

@@ -30,6 +30,7 @@ from lq_utils.data import (
     require_selection_part,
     share_split,
 )
+from lq_utils.folders import SUFFIXES, read_image_folder
 from lq_utils.recipes import TrainingConfig
 from lq_utils.training import train
 
@@ -360,6 +361,17 @@ def test_image_folder(tmp_path: Path) -> None:
         centre = np.asarray(image)[:, 4:44]
     everything = np.concatenate([p.images for p in parts(original)])
     assert (everything == centre).all(axis=(1, 2, 3)).sum() == 1
+
+
+def test_every_known_file_type_is_read(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for k, suffix in enumerate(sorted(SUFFIXES)):
+            grey = np.full((9, 9, 3), 20 * k, np.uint8)
+            file = tmp_path / name / f"{k}{suffix.upper()}"
+            Image.fromarray(grey).save(file)
+    found = read_image_folder(tmp_path, 8)
+    assert np.bincount(found.labels).tolist() == [len(SUFFIXES)] * 2
 
 
 def test_image_folder_errors(tmp_path: Path) -> None:

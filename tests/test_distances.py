@@ -362,6 +362,13 @@ def test_rank_correlations_are_scipys() -> None:
         ld.rank_correlations({**both, "small": np.zeros((3, 3))})
 
 
+def test_equal_distances_rank_nothing() -> None:
+    equal, other = 1 - np.eye(4), np.arange(16.0).reshape(4, 4)
+    table = ld.rank_correlations({"equal": equal, "other": other})
+    assert table["equal"].isna().all()
+    assert table.loc["other", "other"] == 1
+
+
 def test_separation_auc_counts_pairs() -> None:
     groups = np.array([0, 0, 1, 1])
     d = np.array(

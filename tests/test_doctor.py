@@ -104,8 +104,11 @@ def test_damaged_data_is_a_failure(
     folder.mkdir()
     (folder / "train").write_bytes(b"not a pickle")
     monkeypatch.setenv("LQ_DATA_DIR", str(tmp_path))
-    checks = list(doctor.run_checks([doctor.check_data]))
-    assert [c.status for c in checks if "data:" in c.text][:1] == ["FAIL"]
+    damaged, other, place = doctor.run_checks([doctor.check_data])
+    assert damaged.status == "FAIL" and "incomplete" in damaged.text
+    assert "lq_utils data --dataset cifar100" in damaged.text
+    assert other.text.startswith("cifar10: not there")
+    assert place.text == f"data folder: {tmp_path}"
 
 
 @pytest.mark.real_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import socket
@@ -234,6 +235,18 @@ def test_unwritable_destination(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file is in the way")
     with pytest.raises(DataError, match="cannot write into"):
         download_cifar(NAME, tmp_path / "data")
+
+
+def test_full_disk_is_not_called_the_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_receive", full)
+    with pytest.raises(DataError, match="No space left.*Make room") as caught:
+        download_cifar(NAME, tmp_path / "data")
+    assert "network" not in str(caught.value)
 
 
 def test_an_incomplete_folder_is_not_overwritten(

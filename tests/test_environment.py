@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from packaging.utils import canonicalize_name
 from lq_utils.__main__ import MODULES, main
 from lq_utils.parameters import read_parameters
 from lq_utils.paths import ROOT
+from lq_utils.source_code import trees
 
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch"}
 CONDA_ONLY = {"python", "pip"}
@@ -79,6 +82,34 @@ def test_light_conda_environment_is_a_part_of_it() -> None:
     light = conda("binder/environment.yml")
     assert {"torch", "papermill", "umap-learn"} <= set(light)
     assert light == {name: direct()[name] for name in light}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Dotted names of what a file imports, within functions too."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(f"{node.module}")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_light_conda_environment_has_what_chapters_import() -> None:
+    files = (ROOT / "notebooks").glob("*.py")
+    names = set().union(*(imports(ast.parse(f.read_text())) for f in files))
+    modules, seen = trees(), set[str]()
+    while new := {m for m in modules if f"lq_utils.{m}" in names} - seen:
+        seen |= new
+        names |= set().union(*(imports(modules[name]) for name in new))
+    owners = packages_distributions()
+    tops = {name.split(".")[0] for name in names}
+    owned = {canonicalize_name(p) for n in tops for p in owners.get(n, [])}
+    # Dask is for clusters.
+    needed = owned & set(direct()) - {"distributed", "lq-utils"}
+    assert {"cloudpickle", "scikit-dimension"} <= needed
+    assert needed <= set(conda("binder/environment.yml"))
 
 
 @pytest.mark.parametrize("name", sorted(direct()))

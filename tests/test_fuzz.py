@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,7 @@ def test_profiles_of_any_text(folder: Path, data: Any) -> None:
     path = folder / "profiles" / "odd.yml"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
+    shutil.copy(NOTEBOOKS / "90_passing.py", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LQ_NOTEBOOKS_DIR", str(folder))
         try:

@@ -107,6 +107,7 @@ def test_serve_without_a_book_says_what_to_do(checkout: Path) -> None:
 def test_clean_keeps_environment_data_and_cache(checkout: Path) -> None:
     kept = ["_build/cache/a.npz", "data/cifar/x", ".venv/.complete"]
     gone = ["_build/html/index.html", "book/chapters/01.ipynb"]
+    gone.append("book/status.md")
     for name in kept + gone:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).touch()

@@ -207,7 +207,7 @@ PROFILES = [
     ("90_passing: {size: 5}", "size=5 is below 10"),
     ("90_passing: {bits: '[3]'}", "is a string"),
     ("90_passing: {profile: full}", "not 'smoke'"),
-    ("91_other: {size: 10}", "no such chapter"),
+    ("91_other: {size: 10}", "no such chapter '91_other'"),
     ("- 90_passing", "must map chapters"),
     ("90_passing: 3", "must map chapters"),
     ("90_passing: [", "not valid YAML"),

@@ -112,8 +112,10 @@ def test_nobody_answers(
         deadly("tcp://127.0.0.1:9", "nobody", tmp_path)
 
 
-@pytest.mark.parametrize("given", ["two", "0", 0, -3, "127.0.0.1:8786", ""])
-def test_what_is_no_number_of_workers(given: int | str) -> None:
+@pytest.mark.parametrize(
+    "given", ["two", "0", 0, -3, "127.0.0.1:8786", "", None]
+)
+def test_what_is_no_number_of_workers(given: Any) -> None:
     with pytest.raises(SweepError, match="tcp://host:port"):
         check_workers(given)
 

@@ -1,4 +1,4 @@
-"""Blocks, soft rounding and reconstruction against the hand and brute force."""
+"""Blocks, soft rounding and reconstruction: by hand and by brute force."""
 
 from __future__ import annotations
 

@@ -74,6 +74,7 @@ def test_refused_before_a_kernel_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    (folder / "no data" / "cifar-100-python").mkdir(parents=True)
     monkeypatch.setenv("LQ_DATA_DIR", str(folder / "no data"))
     monkeypatch.setattr("papermill.execute_notebook", _no_kernel)
     assert main(["run", *words]) == 2
@@ -161,7 +162,9 @@ def test_run_all_skips_what_is_up_to_date(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     chapters = folder / "chapters"
-    shutil.copytree(NOTEBOOKS / "profiles", chapters / "profiles")
+    (chapters / "profiles").mkdir(parents=True)
+    profile = "90_passing: {size: 10, bits: [2]}\n"
+    (chapters / "profiles" / "smoke.yml").write_text(profile)
     source = chapters / "90_passing.py"
     shutil.copy(NOTEBOOKS / source.name, source)
     monkeypatch.setenv("LQ_NOTEBOOKS_DIR", str(chapters))
@@ -384,6 +387,36 @@ def test_command_line(
     assert main(words) == status
     captured = capsys.readouterr()
     assert says in captured.out + captured.err
+
+
+def test_a_reader_that_wants_no_more_is_no_fault() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lq_utils", "run", "90", "--list-params"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait(timeout=300) == 141
+
+
+def test_keeping_cells_skips_no_chapter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forced = []
+
+    def record(_: object, force: bool, __: object) -> list[object]:
+        forced.append(force)
+        return []
+
+    monkeypatch.setattr(runner, "run_plans", record)
+    monkeypatch.setenv("LQ_KEEP_CELLS", "")  # what it was comes back
+    for more in ([], ["--keep-cells"], ["--force"]):
+        assert runner.main(["all", "--profile", "smoke", *more]) == 0
+    assert forced == [False, True, True]
 
 
 def test_faults_of_ours_show_a_traceback(

@@ -520,6 +520,36 @@ def test_what_cannot_be_shared(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("variable", ["TMPDIR", "LQ_CACHE_DIR"])
+def test_no_place_for_what_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A file is where the folder would have to be made."""
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(file))
+    within = None if variable == "TMPDIR" else file / "shared"
+    with (
+        pytest.raises(SharingError, match=f"point {variable} at another"),
+        shared_folder({"number": 1}, within),
+    ):
+        pass
+
+
+def test_a_folder_that_is_there_but_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    with (
+        pytest.raises(SharingError, match="Permission denied.*writable"),
+        shared_folder({"number": 1}, tmp_path),
+    ):
+        pass
+
+
 def test_digest() -> None:
     torch.manual_seed(0)
     model = nn.BatchNorm1d(3)

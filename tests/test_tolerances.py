@@ -14,6 +14,7 @@ from lq_utils import comparison, reference, tolerances
 from lq_utils.comparison import (
     NO_TOLERANCE,
     OUTSIDE,
+    ROUNDING,
     WITHIN,
     compare_with_reference,
 )
@@ -23,7 +24,6 @@ from lq_utils.records import ResultError
 from lq_utils.results import start_run
 from lq_utils.rows import load_rows
 from lq_utils.tolerances import (
-    LEAST,
     keep_tolerances,
     of_run,
     rounded_up,
@@ -44,7 +44,7 @@ def test_two_digits() -> None:
     assert rounded_up(0.1234) == 0.13
     assert rounded_up(0.12) == 0.12
     assert rounded_up(1234.0) == 1300
-    assert rounded_up(0.0) == LEAST
+    assert rounded_up(0.0) == ROUNDING
 
 
 def test_twice_the_largest_difference() -> None:

@@ -39,7 +39,8 @@ def save(folder: Path, frame: pd.DataFrame) -> str:
 
 
 def test_rows_are_the_same_up_to_their_run_in_any_order() -> None:
-    first = rows({}, {"keys": "bits=4"}, {"seed": None})
+    uncounted = {"metric": "size", "n": None}
+    first = rows({}, {"keys": "bits=4"}, {"seed": None}, uncounted)
     second = first.iloc[::-1].assign(run_id="b")
     assert differing_rows(first, second).empty
 
@@ -49,6 +50,7 @@ def test_rows_are_the_same_up_to_their_run_in_any_order() -> None:
     [
         ({"value": 0.75}, "differs: value", 0.25),
         ({"n": 99}, "differs: n", 0),
+        ({"n": None}, "differs: n", 0),
         ({"ci_low": 0.4}, "differs: ci_low", 0),
         ({"rung": "synthetic"}, "differs: rung", 0),
         ({"value": None}, "differs: value", None),
