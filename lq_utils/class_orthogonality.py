@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from lq_utils.images import ImageData
 from lq_utils.inference import predict
 
+TOGETHER = 50  # images a pass: more leave the processor's caches
+
 
 class FeatureError(ValueError):
     """A network has no such features, or classes have no direction.
@@ -37,7 +39,7 @@ def penultimate_features(network: nn.Module, data: ImageData) -> np.ndarray:
 
     handle = linear[-1].register_forward_pre_hook(keep)
     try:
-        predict(network, data)
+        predict(network, data, TOGETHER)
     finally:
         handle.remove()
     if sum(map(len, seen)) != len(data):

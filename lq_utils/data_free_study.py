@@ -36,6 +36,7 @@ Parts = Mapping[str, Mapping[str, ImageData]]  # by label, then by part
 ALL = "all"  # in place of a subset
 CORRECTIONS = ("none", "batch norm", "images")
 BATCHES = 64  # images of a calibration set that pass together
+TOGETHER = 50  # images judged together: more leave the processor's caches
 
 
 class SchemeError(ValueError):
@@ -128,7 +129,7 @@ def judged(
     Raises SchemeError for logits that are not finite. Introduced in
     chapter 7.
     """
-    logits = predict(network, held_out)
+    logits = predict(network, held_out, TOGETHER)
     if not bool(logits.isfinite().all()):
         raise SchemeError("the network's outputs are not finite")
     labels = held_out.labels
