@@ -13,7 +13,6 @@ from lq_utils import data_free_study, power_of_two, short_training
 from lq_utils.data_free_study import SchemeError, judged
 from lq_utils.engine import ENGINE, modules
 from lq_utils.images import ImageData
-from lq_utils.inference import evaluate
 from lq_utils.label_aware import Rows
 from lq_utils.parametrizations import FakeQuantize
 from lq_utils.power_of_two import PowerOfTwo
@@ -83,9 +82,8 @@ def training_rows(
     With the grid "none" (and 32 bits) the network is trained on alike in
     full precision: the control. Columns besides those of ``judged``:
     stage ("rounded": not trained on; "trained"; "full precision" for the
-    control's network as it was), validation (accuracy, 0 to 1), epoch
-    (the one kept; -1 where none was). The ``seed`` decides the order of
-    images and their crops.
+    control's network as it was), epoch (the one kept; -1 where none was).
+    The ``seed`` decides the order of images and their crops.
 
     Introduced in chapter 7.
     """
@@ -94,9 +92,9 @@ def training_rows(
     aware = clone(start)
     if grid != "none":
         aware = on_grid(start, grid, bits, granularity)
-    train, validation = own["train"], own["validation"]
+    train = own["train"]
     configuration = recipe(epochs, rate, seed, train.images.shape[1])
-    done = train_on(aware, train, validation, configuration)
+    done = train_on(aware, train, own["validation"], configuration)
     before = FULL if grid == "none" else ROUNDED
     rows = []
     for stage, model, epoch in (
@@ -104,8 +102,7 @@ def training_rows(
         (TRAINED, strip(done.model).eval(), done.best_epoch),
     ):
         (row,) = judged(model, own["test"])
-        row |= {"stage": stage, "epoch": epoch, "part": "test"}
-        rows.append(row | {"validation": evaluate(model, validation)})
+        rows.append(row | {"stage": stage, "epoch": epoch, "part": "test"})
     return rows
 
 
