@@ -360,6 +360,9 @@ def test_effective_classes() -> None:
 def test_answers_are_kept() -> None:
     answers = np.array([0, 99, 300, 65_535])
     assert np.array_equal(ds.unpack_answers(ds.pack_answers(answers)), answers)
+    # Of a hundred classes, as good as evenly: hardly above their entropy.
+    many = np.random.default_rng(0).integers(0, 100, 10_000)
+    assert len(ds.pack_answers(many)) < 1.1 * 10_000 * np.log2(100) / 6
 
 
 # Cosines
