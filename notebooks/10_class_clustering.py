@@ -291,6 +291,7 @@ for name, (shared, key) in inputs.items():
     amount = bits, cluster_sizes, draws, seed
     cells = ci.coarse_cells(shared["splits"], *amount)
     given = {"shared": shared, "key": key, "code": cst.CODE}
+    given["n_jobs"] = workers
     found = sweep("10_clusters", cst.coarse_rows, cells, **given)
     tested[name] = ct.drop_table(found)
 
@@ -361,7 +362,8 @@ table(
 few = min(bits)
 splits_of = inputs[first][0]["splits"]
 rough = cst.rounded(cases[first].network, few, **ci.GRID)
-logits = cst.answers(rough, splits_of)["validation"]
+named = cst.answers(rough, splits_of)
+logits = named["validation"]
 classes = splits_of.validation.num_classes
 
 # %% [markdown]
@@ -394,7 +396,7 @@ show(
 
 # %%
 tested_on = splits_of.test
-guessed = cst.answers(rough, splits_of)["test"].argmax(axis=1)
+guessed = named["test"].argmax(axis=1)
 show_interactive(
     cluster_steps(
         confusion_distance(P), tested_on.class_names, guessed, tested_on.labels
