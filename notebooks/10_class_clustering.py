@@ -490,12 +490,16 @@ table(judged, "Do clusters push the limit down?", 1, name="cluster-limits")
 # matter. Rounding then needs larger errors to push an image across. Whether
 # `retrain_steps` are enough for that is part of the question; the same number
 # of steps for all keeps the comparison fair.
+#
+# The clusters are those that the network confuses in the widest of
+# `retrain_bits`. In the fewest it may name one class for nearly everything,
+# and such clusters say little about which classes are alike.
 
 # %%
 shared, key = inputs[first]
 budget = retrain_bits, retrain_steps, retrain_rate, retrain_layers, seed
-cells = ci.retrained_cells(count, few, *budget)
-given = {"shared": shared, "key": key, "code": cst.CODE}
+cells = ci.retrained_cells(count, max(retrain_bits), *budget)
+given = {"shared": shared, "key": key, "code": cst.CODE, "n_jobs": workers}
 found = sweep("10_retrained", cst.retrained_rows, cells, **given)
 trained = ct.drop_table(found)
 
