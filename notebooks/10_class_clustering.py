@@ -960,15 +960,18 @@ Markdown(
 table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
 
 # %% [markdown]
-# If there is a reference run with these parameters, its rows follow beside
-# this one's.
+# If there is a reference run with these parameters, the next table counts how
+# many rows of this one are as near to it as they should be.
+# `python -m lq_utils compare 10` prints them one by one.
 
 # %%
 run.save()
 comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
-    table(comparison, "This run beside the reference.", name="comparison")
+    counted = comparison.groupby(["metric", "verdict"]).size()
+    counted = counted.rename("rows").reset_index()
+    table(counted, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
 # ## What to keep
