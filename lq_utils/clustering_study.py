@@ -39,6 +39,7 @@ Logits = dict[str, np.ndarray]
 Rows = list[dict[str, Any]]
 Names = tuple[str, ...]
 
+BATCH = 50  # images whose maps fit into a processor's cache
 CLASSES, RANDOM, CONFUSION = "classes", "random", "confusion"
 SUPERCLASSES = "superclasses"
 
@@ -67,7 +68,11 @@ def answers(network: nn.Module, splits: Splits) -> Logits:
     Introduced in chapter 10.
     """
     parts = {"validation": splits.validation, "test": splits.test}
-    return {name: predict(network, p).numpy() for name, p in parts.items()}
+    return {name: _logits(network, p) for name, p in parts.items()}
+
+
+def _logits(network: nn.Module, data: ImageData) -> np.ndarray:
+    return np.asarray(predict(network, data, BATCH).numpy())
 
 
 def coarse_rows(
@@ -210,7 +215,7 @@ def retrained_rows(
     grid = (quantizer, granularity, scale)
     rough = rounded(network, found_bits, *grid)
     evidence = Evidence(
-        predict(rough, splits.validation).numpy(),
+        _logits(rough, splits.validation),
         original["validation"],
         splits.validation.labels,
         splits.test.superclass_of,
@@ -234,16 +239,12 @@ def retrained_rows(
         tuned = fine_tune(network, splits.train, each.tolist(), **budget)
     to_cluster = each if target == "clusters" else groups
     truth = groups[splits.test.labels]
-    before = coarse_answers(_test(tuned, splits), to_cluster)
+    before = coarse_answers(_logits(tuned, splits.test), to_cluster)
     chance = chance_level(groups, splits.test.labels)
     rows = []
     for width in bits:
         few = rounded(tuned, width, *grid)
-        now = coarse_answers(_test(few, splits), to_cluster)
+        now = coarse_answers(_logits(few, splits.test), to_cluster)
         row = {"bits_tested": width, "chance": chance}
         rows.append(row | compared(truth, now, before))
     return rows
-
-
-def _test(network: nn.Module, splits: Splits) -> np.ndarray:
-    return np.asarray(predict(network, splits.test).numpy())

@@ -169,6 +169,7 @@ def against_random(
     """
     _require(table, ["bits", *SETTING, "drop", "information"])
     kept = 100 * table["information"] / table["original_information"]
+    kept = kept.round(9) + 0.0  # no 1e-13 where nothing is left
     table = table.assign(kept=kept)
     keys = ["bits", "clusters", "rule"]
     chance = table[table["partition"] == RANDOM].groupby(keys)

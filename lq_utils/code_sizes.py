@@ -160,5 +160,5 @@ def file_sizes(
     packed = pack(torch.from_numpy(together), bits).numpy()
     found["packed"] = packed_size(together.size, bits)
     found["packed, gzip"] = len(CODERS.get("gzip")(packed.tobytes()))
-    plain = together.astype(np.uint8).tobytes()
+    plain = together.astype(np.uint8, copy=False).tobytes()
     return found | {name: len(CODERS.get(name)(plain)) for name in coders}

