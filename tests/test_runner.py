@@ -16,7 +16,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from lq_utils import freshness, runner
+from lq_utils import execution, freshness, runner
 from lq_utils.__main__ import main
 from lq_utils.parameters import ParameterError
 from lq_utils.paths import ROOT
@@ -452,3 +452,15 @@ def test_where_files_lie_does_not_make_a_run_custom(
     plan = runner.make_plan(chapter, "smoke", {"published_dir": "/somewhere"})
     assert plan.profile == "smoke"
     assert plan.values["published_dir"] == "/somewhere"
+
+
+def test_kernels_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = execution.KEPT_MEMORY
+    monkeypatch.setenv(first, "17")  # the user's own word
+    monkeypatch.delenv(other, raising=False)
+    # As a process sees them that is started there.
+    code = f"import os; print(os.environ[{first!r}], os.environ[{other!r}])"
+    with execution._environment():
+        said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.split() == ["17", execution.KEPT_MEMORY[other]]
+    assert os.environ[first] == "17" and other not in os.environ
