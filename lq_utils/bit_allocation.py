@@ -8,7 +8,7 @@ holds the optimum, for any costs; nothing is scaled or rounded.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -141,6 +141,43 @@ def _wide(costs: pd.DataFrame, template: Plan) -> pd.DataFrame:
     return wide.loc[[n for n in template.names() if n in wide.index]]
 
 
+@dataclass(frozen=True)
+class _Shelves:
+    """What each layer may take, and what all else takes, in bits."""
+
+    template: Plan
+    costs: pd.DataFrame  # a row a layer, a column a number of bits
+    sizes: np.ndarray  # of the same
+    fixed: int
+
+    def plan(self, budget_bits: int) -> Plan:
+        """The plan of least cost with ``size_bits`` in the budget."""
+        left = budget_bits - self.fixed
+        chosen = choose(self.costs.to_numpy(float), self.sizes, left)
+        plan = self.template
+        for name, k in zip(self.costs.index, chosen, strict=True):
+            plan = plan.override(str(name), bits=int(self.costs.columns[k]))
+        return plan
+
+
+def _shelves(
+    costs: pd.DataFrame, template: Plan, network: nn.Module
+) -> _Shelves:
+    wide = _wide(costs, template)
+    infos = {info.name: info for info in layer_table(network)}
+    fixed, sizes = template.size_bits(network), []
+    for name in wide.index:
+        row = template[name]
+        fixed -= row_bits(row, infos[name])
+        sizes.append(
+            [
+                row_bits(replace(row, bits=int(b)), infos[name])
+                for b in wide.columns
+            ]
+        )
+    return _Shelves(template, wide, np.array(sizes), fixed)
+
+
 def allocated_plan(
     costs: pd.DataFrame, template: Plan, network: nn.Module, budget_bits: int
 ) -> Plan:
@@ -161,22 +198,7 @@ def allocated_plan(
 
     Introduced in chapter 9.
     """
-    wide = _wide(costs, template)
-    bits = [int(b) for b in wide.columns]
-    infos = {info.name: info for info in layer_table(network)}
-    fixed = template.size_bits(network)
-    sizes = []
-    for name in wide.index:
-        row = template[name]
-        fixed -= row_bits(row, infos[name])
-        sizes.append(
-            [row_bits(replace(row, bits=b), infos[name]) for b in bits]
-        )
-    chosen = choose(wide.to_numpy(float), np.array(sizes), budget_bits - fixed)
-    plan = template
-    for name, k in zip(wide.index, chosen, strict=True):
-        plan = plan.override(str(name), bits=bits[k])
-    return plan
+    return _shelves(costs, template, network).plan(budget_bits)
 
 
 def plan_file_bytes(
@@ -227,10 +249,10 @@ def plan_within_file(
 
     Introduced in chapter 9.
     """
-    wide = _wide(costs, template)
-    smallest = template
-    for name in wide.index:
-        smallest = smallest.override(str(name), bits=int(min(wide.columns)))
+    shelves = _shelves(costs, template, network)
+    fewest, smallest = int(min(shelves.costs.columns)), template
+    for name in shelves.costs.index:
+        smallest = smallest.override(str(name), bits=fewest)
 
     def measured(plan: Plan) -> int:
         return plan_file_bytes(
@@ -240,16 +262,19 @@ def plan_within_file(
     least = measured(smallest)
     if least > budget_bytes:
         raise AllocationError(
-            f"with {min(wide.columns)} bits a weight the file has {least} "
+            f"with {fewest} bits a weight the file has {least} "
             f"bytes, {least - budget_bytes} more than the budget of "
             f"{budget_bytes}: allow fewer bits, raise the budget, or keep "
             "fewer classes"
         )
     lowest = smallest.size_bits(network)
-    limit = lowest + 8 * (budget_bytes - least)
+    limit, known = lowest + 8 * (budget_bytes - least), smallest
+    excess = least - budget_bytes
     while limit > lowest:
-        plan = allocated_plan(costs, template, network, limit)
-        excess = measured(plan) - budget_bytes
+        plan = shelves.plan(limit)
+        # A lower limit often gives the same plan, whose file is known.
+        if plan != known:
+            known, excess = plan, measured(plan) - budget_bytes
         if excess <= 0:
             return plan
         limit -= 8 * excess

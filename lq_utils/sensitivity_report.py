@@ -25,14 +25,17 @@ def study_subsets(
     """Subsets in turn of similar, random and dissimilar classes.
 
     By the angles between the class weights of the network's last layer.
-    Raises SubsetError as ``generate``. Introduced in chapter 9.
+    Classes that are drawn a second time count once: there may be fewer
+    than ``count``. Raises SubsetError as ``generate``. Introduced in
+    chapter 9.
     """
     last = [p for p in network.parameters() if p.ndim == 2][-1]
     angles = weight_cosine(last.detach().numpy())
-    return [
+    drawn = [
         generate(WAYS[i % len(WAYS)], angles, size, seed + i)
         for i in range(count)
     ]
+    return list({s.classes: s for s in drawn}.values())
 
 
 def subset_names(studied: Sequence[Subset], everything: Classes) -> dict:

@@ -101,8 +101,11 @@ def verdict(low: float, high: float, p: float) -> str:
     """What an interval and a p-value say of "the gain is above zero".
 
     Two tasks that happen to agree have a narrow interval and a large
-    p-value: both must speak. Introduced in chapter 9.
+    p-value: both must speak. An interval of zero alone is that of
+    networks that are the same. Introduced in chapter 9.
     """
+    if low == high == 0:
+        return "no difference here"
     if p >= SIGNIFICANT or low <= 0 <= high:
         return "this run cannot tell"
     return "holds" if low > 0 else "does not hold here"

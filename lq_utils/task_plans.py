@@ -169,6 +169,16 @@ def chosen_plan(
     return choose_plan(task, study.model_name, budget_bytes, own, found)
 
 
+def _sizing(settings: TaskSettings) -> TaskSettings:
+    """The settings, without those that no bits and no bytes depend on."""
+    return changed(
+        settings,
+        subset_share=1.0,
+        dead_columns="nearest",
+        reconstruction_steps=0,
+    )
+
+
 def task_cells(
     variants: Sequence[str],
     subsets: Sequence[Classes],
@@ -181,21 +191,21 @@ def task_cells(
     The budget is the size of the file with uniform bits. A variant whose
     smallest file exceeds it has no cell. Introduced in chapter 9.
     """
-    # Sizes, and plans by the same costs, depend on the shapes alone.
+    # Sizes depend on the shapes alone, plans on costs and rows besides.
     sizes: dict[tuple[int, int], int] = {}
     plans: dict[tuple[Any, ...], Plan | None] = {}
     cells = []
     for subset, b, variant in product(subsets, bits, variants):
-        cut = settings_of(variant, study.settings).slice_classifier
+        own = _sizing(settings_of(variant, study.settings))
         shape = (len(subset), b)
         if shape not in sizes:
             sizes[shape] = uniform_bytes(
                 study.task(subset), study.model_name, b, study.settings
             )
         about = tuple(cost_cell(variant, subset, study).values())
-        known = (variant, *shape, about)
+        known = (HALVES.get(variant), own, *shape, about)
         if known not in plans:
-            task = study.task(subset, cut)
+            task = study.task(subset, own.slice_classifier)
             try:
                 plans[known] = chosen_plan(
                     variant, task, b, sizes[shape], costs, study

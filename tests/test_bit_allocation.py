@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from lq_utils import bit_allocation
 from lq_utils.artifact import save_quantized
 from lq_utils.bit_allocation import (
     AllocationError,
@@ -251,6 +253,34 @@ def test_measured_files_never_exceed_the_budget(
     assert [row.bits for row in found] == wanted[list(names)].tolist()
     with pytest.raises(AllocationError, match="7 more than the budget"):
         plan_within_file(costs, plan, network, lowest - 7, MODEL, OUTPUTS)
+
+
+def test_no_file_is_measured_twice(
+    network: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = template(network)
+    costs = random_costs(plan, BITS, 0)
+    least = plan.override("*", bits=BITS[0])
+    lowest = plan_file_bytes(network, least, MODEL, OUTPUTS)
+    seen: list[Plan] = []
+
+    def measured(*given: Any, **options: Any) -> int:
+        seen.append(given[1])
+        return plan_file_bytes(*given, **options)
+
+    monkeypatch.setattr(bit_allocation, "plan_file_bytes", measured)
+    for budget in range(lowest + 600, lowest + 5000, 1330):
+        limit = least.size_bits(network) + 8 * (budget - lowest)
+        while True:  # the same, as plainly as possible
+            wanted = allocated_plan(costs, plan, network, limit)
+            size = plan_file_bytes(network, wanted, MODEL, OUTPUTS)
+            if size <= budget:
+                break
+            limit -= 8 * (size - budget)
+        seen.clear()
+        found = plan_within_file(costs, plan, network, budget, MODEL, OUTPUTS)
+        assert found == wanted
+        assert len(seen) == len(set(seen))
 
 
 def test_costs_must_fit_the_template(network: torch.nn.Module) -> None:

@@ -322,7 +322,7 @@ def test_figures_show_every_row(rows: pd.DataFrame) -> None:
 def test_cells_of_the_study(network: nn.Module) -> None:
     studied = sr.study_subsets(network, 3, 4, seed=5)
     kinds = [s.kind for s in studied]
-    assert kinds == ["similar", "random", "dissimilar", "similar"]
+    assert kinds == ["similar", "random", "dissimilar"]  # one came twice
     assert studied[0].median < studied[2].median
     everything = tuple(range(6))
     names = sr.subset_names(studied[:2], everything)

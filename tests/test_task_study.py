@@ -130,6 +130,20 @@ def test_variants_that_do_not_fit_have_no_cell() -> None:
     assert {cell["variant"] for cell in cells} == {tp.UNIFORM}
 
 
+def test_plans_are_those_of_every_variant_by_itself() -> None:
+    of, alike = study(), ["dead columns to zero", "blocks reconstructed"]
+    variants = [*tp.HALVES, tp.WHOLE, *alike, "symmetric grid", tp.BLIND]
+    costs, cells = costs_and_cells(of, variants, [3])
+    assert {tp.WHOLE, *alike} <= {cell["variant"] for cell in cells}
+    for cell in cells:
+        own = tp.settings_of(cell["variant"], FEW)
+        task = of.task(cell["subset"], own.slice_classifier)
+        plan = tp.chosen_plan(
+            cell["variant"], task, 3, cell["budget_bytes"], costs, of
+        )
+        assert cell["plan"] == tuple(row.bits for row in plan)
+
+
 def test_unknown_variants_are_an_error() -> None:
     with pytest.raises(KeyError):
         tp.settings_of("all clases kept", FEW)
@@ -305,6 +319,7 @@ def test_advice_is_chosen_on_validation_images() -> None:
         ((-0.1, 1.0, 0.01), "this run cannot tell"),
         ((0.2, 1.0, 0.5), "this run cannot tell"),
         ((math.nan, math.nan, 1.0), "this run cannot tell"),
+        ((0.0, 0.0, 1.0), "no difference here"),
     ],
 )
 def test_verdicts(line: tuple[float, float, float], says: str) -> None:
