@@ -55,8 +55,8 @@ def _environment() -> Iterator[None]:
     for name, entry in names.items():
         rest = [before[name]] if before[name] else []
         os.environ[name] = os.pathsep.join([entry, *filter(None, rest)])
-    for name, value in KEPT_MEMORY.items():
-        os.environ.setdefault(name, value)
+    for name, number in KEPT_MEMORY.items():
+        os.environ.setdefault(name, number)
     try:
         yield
     finally:
