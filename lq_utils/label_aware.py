@@ -29,6 +29,7 @@ Settings = tuple[tuple[str, Any], ...]
 Rows = list[dict[str, Any]]
 
 KINDS = ("subset", "all", "many", "noise")
+TEST_BATCH = 100  # images; what lies between layers still fits a cache
 
 # Fields of a plan's rows, and whether batch norm is folded first.
 METHODS: dict[str, dict[str, Any]] = {
@@ -86,7 +87,7 @@ def accuracy_rows(
     """
     together = sorted({k for classes in subsets for k in classes})
     own = held_out.take(np.flatnonzero(np.isin(held_out.labels, together)))
-    logits = predict(network, own)
+    logits = predict(network, own, TEST_BATCH)
     return [
         {
             **fields,

@@ -27,6 +27,7 @@ from lq_utils.registry import Registry
 
 QUANTIZER = "symmetric"  # 2^b levels for "b bits", for every method
 POLISH = 3  # sweeps of coordinate descent
+TEST_BATCH = 100  # images; what lies between layers still fits a cache
 
 
 @dataclass(frozen=True)
@@ -260,9 +261,10 @@ def score(
     hits: dict[str, np.ndarray] = {}
     if full:
         data = test["full"]
-        hits["full"] = right_answers(predict(network, data), data.labels)
+        logits = predict(network, data, TEST_BATCH)
+        hits["full"] = right_answers(logits, data.labels)
     own = test["subset"]
-    logits = predict(network, own)
+    logits = predict(network, own, TEST_BATCH)
     hits["all"] = right_answers(logits, own.labels)
     hits["sub"] = right_answers(logits, own.labels, classes)
     return [

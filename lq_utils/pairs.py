@@ -47,7 +47,7 @@ class Values:
         size = min(FORWARD_BATCH, self.images - start)
         rows = isinstance(value, Tensor) and value.shape[:1] == (size,)
         if rows and not start:
-            self.whole = value.new_empty(self.images, *value.shape[1:])
+            self.whole = _room(value, self.images)
         if not rows or self.whole is None:
             self.whole = None
             self.parts.append(value)
@@ -59,6 +59,20 @@ class Values:
         """Batch ``k``, safe from modules that work in place."""
         value = self.parts[k]
         return value.clone() if isinstance(value, Tensor) else value
+
+
+def _room(value: Tensor, images: int) -> Tensor:
+    """An empty ``[images, ...]`` with the memory format of a batch."""
+    layout = torch.contiguous_format
+    # Convolutions would have to turn every batch of another format.
+    if value.ndim == 4 and value.stride(1) == 1:
+        layout = torch.channels_last
+    return torch.empty(
+        (images, *value.shape[1:]),
+        dtype=value.dtype,
+        device=value.device,
+        memory_format=layout,
+    )
 
 
 def run_batches(network: Callable[..., Any], inputs: list[Values]) -> Values:

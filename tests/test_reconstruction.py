@@ -30,6 +30,7 @@ from lq_utils.graph import (
 from lq_utils.grids import alphabet
 from lq_utils.lockstep import CalibrationError, Quantized, quantize
 from lq_utils.models import build_model
+from lq_utils.pairs import Values, run_batches
 from lq_utils.plans import Plan, PlanError
 from lq_utils.reconstruction import reconstruct
 from lq_utils.scales import fit_grid
@@ -438,6 +439,31 @@ def test_the_seed_decides() -> None:
         assert torch.equal(a, b)
     pairs = zip(first.parameters(), other.parameters())
     assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_values_keep_the_memory_format() -> None:
+    network, images = nn.Conv2d(3, 4, 3, padding=1).eval(), draw(70)
+    turned = images.to(memory_format=torch.channels_last)
+    steps = []
+    with torch.no_grad():
+        for given in (images, turned):
+            whole = run_batches(network, [Values.of(given)]).whole
+            assert whole is not None
+            assert torch.allclose(whole, network(given), atol=1e-6)
+            steps.append(whole.stride(1))
+    assert steps == [36, 1]
+
+
+def test_the_memory_format_decides_no_weight() -> None:
+    net, images = small_net(), draw()
+    plan = Plan.uniform(net, 3, scale="mse")
+    turned = images.to(memory_format=torch.channels_last)
+    ours, theirs = (
+        reconstruct(net, plan, x, steps=30, batch_size=8).model
+        for x in (images, turned)
+    )
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        assert torch.equal(a, b)
 
 
 def test_batch_norms_may_stay() -> None:
