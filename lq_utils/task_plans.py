@@ -156,6 +156,10 @@ def chosen_plan(
     own = settings_of(variant, study.settings)
     rows = template(task.network, own)
     if variant in HALVES:
+        if bits - 1 < min(own.bits):
+            raise AllocationError(
+                f"{variant}: {bits - 1} bits are fewer than a layer may have"
+            )
         plan = halves_plan(task.network, rows, bits, HALVES[variant])
         size = file_bytes(task, study.model_name, plan, own)
         if size > budget_bytes:
@@ -189,7 +193,8 @@ def task_cells(
     """Every variant for every subset at every budget, with its bits.
 
     The budget is the size of the file with uniform bits. A variant whose
-    smallest file exceeds it has no cell. Introduced in chapter 9.
+    smallest file exceeds it has no cell, nor have halves with fewer bits
+    than a layer may have. Introduced in chapter 9.
     """
     # Sizes depend on the shapes alone, plans on costs and rows besides.
     sizes: dict[tuple[int, int], int] = {}

@@ -863,7 +863,8 @@ layer_costs = sweep("09_costs", ts.cost_rows, cells_of_costs, **every)
 # Then the bits. Under a budget they follow from the costs exactly, and become
 # part of each cell of the study. The halves are the plan of the report's
 # authors: one bit more for the first half of the weights, one less for the
-# second, or the other way round.
+# second, or the other way round. They are left out where one bit less would be
+# fewer than any layer may have.
 
 # %%
 work = list(tp.task_cells(compared, classes, budgets, layer_costs, framework))
@@ -879,11 +880,13 @@ first_key = first.classes
 choices_of = {
     cell["variant"]: cell["plan"]
     for cell in work
-    if cell["subset"] == first_key and cell["budget"] == main_budget
+    if cell["subset"] == first_key
+    and cell["budget"] == main_budget
+    and cell["variant"] in compared
 }
 names_of_layers = [info.name for info in layer_table(network)]
 show(
-    tf.bits_figure({v: choices_of[v] for v in compared}, names_of_layers),
+    tf.bits_figure(choices_of, names_of_layers),
     "Bits of every layer for the first task, all plans within the bytes of "
     f"uniform {main_budget} bits.",
     "Table of numbers of bits, a row a plan, a column a layer.",

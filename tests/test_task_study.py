@@ -122,6 +122,8 @@ def test_halves_have_cells_where_they_fit() -> None:
     assert [row.bits for row in plan] == [4, 2, 2]
     with pytest.raises(AllocationError, match="the budget is 900"):
         tp.chosen_plan(finer, task, 3, 900, pd.DataFrame(), of)
+    with pytest.raises(AllocationError, match="1 bits are fewer than"):
+        tp.chosen_plan(finer, task, 2, 10**6, pd.DataFrame(), of)
 
 
 def test_variants_that_do_not_fit_have_no_cell() -> None:
