@@ -40,7 +40,7 @@
 # computed here.
 #
 # **Time on two cores.** smoke: one minute; quick: three minutes after
-# chapter 1; full: about two hours (an estimate), resumable.
+# chapter 1; full: about an hour (an estimate), resumable.
 
 # %%
 import numpy as np

@@ -37,9 +37,9 @@
 # **Inputs.** The reference network, which is part of the repository.
 # Training images calibrate. Test images report, and choose nothing.
 #
-# **Time on two cores.** smoke: one minute; quick: four minutes; full: several
-# hours (an estimate). The quick profile gives every method a small budget, few
-# images and few steps; the full one is the fair trial.
+# **Time on two cores.** smoke: one minute; quick: four minutes; full: about
+# two hours (an estimate), resumable. The quick profile gives every method a
+# small budget, few images and few steps; the full one is the fair trial.
 
 # %%
 from functools import partial
